@@ -10,10 +10,13 @@ use signal_hook::iterator::Signals;
 
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
-/// Flag that ends a run. A signal sets it, or the program.
+/// Flag that ends a run. A signal sets it, or the program. The flag of a part of the run is also set when the kernel asks for a
+/// function that this part uses.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     stop: Arc<AtomicBool>,
+    /// Flag of this part of the run only.
+    removal: Arc<AtomicBool>,
     seen: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
@@ -41,9 +44,26 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Whether the run must end, because of a signal or [`stop`](Self::stop).
+    /// Creates the flag of a part of the run, which the whole run's flag also sets. Its [`removal`](Self::removal) ends only this
+    /// part.
+    #[must_use]
+    pub fn of_part(&self) -> Self {
+        Self { removal: Arc::default(), ..self.clone() }
+    }
+
+    /// Whether this part of the run must end, because the whole run must end or because of a removal.
     pub fn is_set(&self) -> bool {
+        self.ends_run() || self.removal.load(Ordering::Relaxed)
+    }
+
+    /// Whether the whole run must end, because of a signal or [`stop`](Self::stop).
+    pub fn ends_run(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The underlying flag of a removal, to pass to [`Removal::stop_on_request`](peerpath_exporter::Removal::stop_on_request).
+    pub fn removal(&self) -> &Arc<AtomicBool> {
+        &self.removal
     }
 
     /// Whether a signal set the flag.
@@ -56,7 +76,7 @@ impl Interrupt {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// The underlying atomic flag, for loops in other crates.
+    /// The underlying flag of the whole run, for loops in other crates.
     pub fn flag(&self) -> &AtomicBool {
         &self.stop
     }
@@ -68,5 +88,21 @@ impl Interrupt {
             0 => None,
             signal => u8::try_from(128 + signal).ok(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_ends_only_its_part_of_the_run() {
+        let run = Interrupt::default();
+        let (part, other) = (run.of_part(), run.of_part());
+        part.removal().store(true, Ordering::Relaxed);
+        assert!(part.is_set() && !part.ends_run());
+        assert!(!other.is_set() && !run.is_set());
+        run.stop();
+        assert!(part.ends_run() && other.is_set() && other.ends_run());
     }
 }

@@ -189,6 +189,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The kernel asks for the function back.
+    #[error("cannot use {name} any longer")]
+    Removed {
+        /// Function or memory that is being removed.
+        name: String,
+    },
     /// The function does not support a reset.
     #[error("cannot reset {bdf}: the function does not support a reset")]
     NoReset {

@@ -31,6 +31,7 @@ mod error;
 mod memory;
 mod options;
 mod range;
+mod removal;
 mod size;
 pub mod socket;
 mod source;
@@ -45,6 +46,7 @@ pub use error::Error;
 pub use memory::{CudaExporter, GpuView, HeapExporter, HostExporter, UdmabufExporter};
 pub use options::{OpenOptions, VfioInterface};
 pub use range::RangeProblem;
+pub use removal::Removal;
 pub use size::{format_bytes, parse_bytes};
 pub use socket::SocketExporter;
 pub use source::Source;
@@ -76,6 +78,11 @@ pub trait Exporter: Send + Sync {
     /// [`Error::NoRanges`] if the source is not a BAR. Otherwise, an error of the kernel.
     fn export_ranges(&self, _ranges: &[BarRange], _packing: Packing) -> Result<Arc<Buffer>, Error> {
         Err(Error::NoRanges { source_name: self.origin().to_string() })
+    }
+
+    /// Returns the removal of the function that has the memory. `None` if no kernel driver can take the memory back.
+    fn removal(&self) -> Option<&Removal> {
+        None
     }
 }
 

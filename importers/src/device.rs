@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use peerpath_exporter::Buffer;
+use peerpath_exporter::{Buffer, Removal};
 use peerpath_paths::Bdf;
 
 use crate::endpoint::no_remote_ends;
@@ -18,6 +18,11 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// The kernel or the library refused to register the buffer.
     fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, Error>;
+    /// Returns the removal of the device's function, if this process holds the function through VFIO. When the kernel asks for
+    /// the function, drop the device and everything that it created.
+    fn removal(&self) -> Option<&Removal> {
+        None
+    }
 }
 
 /// Description of an opened device; results carry it as `target`.

@@ -85,6 +85,9 @@ causes! {
     MechanismRefused = "mechanism-refused",
     /// The device failed during the run.
     DeviceLost = "device-lost",
+    /// The kernel took the PCI function back during the run: it was removed from the host (hot-unplug) or unbound from its VFIO
+    /// driver.
+    Removed = "removed",
     /// The device does not exist on this host.
     NoDevice = "no-device",
     /// The device's port is down.

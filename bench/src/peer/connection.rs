@@ -143,12 +143,22 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     /// The connection is lost, or a signal arrived.
     pub fn receive(&self, interrupt: &Interrupt) -> Result<In, ConnectionError> {
         loop {
-            match self.incoming().recv_timeout(POLL_INTERVAL) {
-                Ok(received) => return received,
-                Err(RecvTimeoutError::Disconnected) => return Err(ConnectionError::Closed),
-                Err(RecvTimeoutError::Timeout) if interrupt.is_signalled() => return Err(ConnectionError::Interrupted),
-                Err(RecvTimeoutError::Timeout) => {}
+            if let Some(message) = self.receive_briefly(interrupt)? {
+                return Ok(message);
             }
+        }
+    }
+
+    /// Like [`Connection::receive`], but waits at most 0.1 s. `None` if no message arrived.
+    ///
+    /// # Errors
+    /// Same as [`Connection::receive`].
+    pub fn receive_briefly(&self, interrupt: &Interrupt) -> Result<Option<In>, ConnectionError> {
+        match self.incoming().recv_timeout(POLL_INTERVAL) {
+            Ok(received) => received.map(Some),
+            Err(RecvTimeoutError::Disconnected) => Err(ConnectionError::Closed),
+            Err(RecvTimeoutError::Timeout) if interrupt.is_signalled() => Err(ConnectionError::Interrupted),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
         }
     }
 

@@ -4,6 +4,7 @@ use peerpath_exporter::OpenOptions;
 use peerpath_host::Options;
 use quanta::Clock;
 
+use super::removed::Removed;
 use crate::environment::Host;
 use crate::interrupt::Interrupt;
 use crate::measure::Limit;
@@ -19,6 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) interrupt: &'a Interrupt,
     pub(super) host: &'a Host,
     pub(super) clock: &'a Clock,
+    /// Functions that the kernel has taken back.
+    pub(super) removed: &'a Removed,
 }
 
 impl Context<'_> {

@@ -13,6 +13,7 @@ mod log;
 mod path_checks;
 mod record;
 mod remote;
+mod removed;
 mod server;
 mod threads;
 mod transfer;
@@ -35,6 +36,7 @@ use crate::store::{Destination, Existing, Store};
 use cell_error::per_cell;
 use context::Context;
 use log::Log;
+use removed::Removed;
 pub use server::Server;
 
 /// Receives the progress of a run.
@@ -104,7 +106,8 @@ impl Runner<'_> {
         log.save()?;
         let clock = Clock::new();
         let Self { plan, open, changes, interrupt, host, routes, peer, .. } = self;
-        let context = Context { plan, open, changes, interrupt, host, clock: &clock };
+        let removed = Removed::default();
+        let context = Context { plan, open, changes, interrupt, host, clock: &clock, removed: &removed };
         for leg in context.plan.legs() {
             let flow = match peer {
                 None => local::run_leg(context, leg, routes, &mut log)?,

@@ -14,7 +14,7 @@ use nix::sys::socket::{
     connect, listen, recv, recvmsg, send, sendmsg, socket,
 };
 use peerpath_exporter::socket::DmaBufSender;
-use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Handle, Origin, SourceKind, View};
+use peerpath_exporter::{BarRange, Buffer, Error, Exporter, Handle, Origin, Removal, SourceKind, View};
 use peerpath_paths::BarIndex;
 use serde_json::{Value, json};
 
@@ -127,6 +127,7 @@ fn a_receiver_accepts_the_four_fields_and_rejects_malformed_messages() {
 struct Memory {
     origin: Origin,
     bytes: Arc<Bytes>,
+    removal: Removal,
 }
 
 struct Bytes(Mutex<Vec<u8>>);
@@ -152,6 +153,10 @@ impl View for Bytes {
 impl Exporter for Memory {
     fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    fn removal(&self) -> Option<&Removal> {
+        Some(&self.removal)
     }
 
     fn export(&self, _: u64) -> Result<Arc<Buffer>, Error> {
@@ -207,6 +212,24 @@ fn replies(path: &Path) -> String {
     text
 }
 
+/// The message to a receiver without an open request, when the kernel takes the function back.
+fn last_message(path: &Path, removal: &Removal) -> String {
+    let socket = seqpacket();
+    connect(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+    assert!(!next(&socket).is_empty(), "a first message");
+    removal.request();
+    let message = next(&socket);
+    let (error, rest) = parts(&message);
+    let (cause, rest) = parts(rest);
+    assert_eq!((&cause["cause"], rest), (&json!("removed"), &b""[..]));
+    assert!(next(&socket).is_empty(), "the connection is still open");
+    format!(
+        "\nmessage without a request, when the function is removed\n{}and a second line\n{}",
+        lines_of(&error),
+        lines_of(&cause)
+    )
+}
+
 fn lines_of(value: &Value) -> String {
     let mut shape = Shape::default();
     shape.add(value, &["kind"]);
@@ -222,16 +245,19 @@ fn a_sender_sends_the_golden_messages() {
         bar: BarIndex::new(2).ok(),
         ranges,
     };
-    let memory = Memory { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))) };
+    let (bytes, removal) = (Arc::new(Bytes(Mutex::new(vec![0; SIZE]))), Removal::of("0000:03:00.0"));
+    let memory = Memory { origin, bytes, removal };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let server = DmaBufSender::new(&path, &memory).unwrap();
     let stop = AtomicBool::new(false);
     let text = std::thread::scope(|scope| {
         let serving = scope.spawn(|| server.serve(&stop));
-        let text = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replies(&path)));
+        let told = || replies(&path) + &last_message(&path, &memory.removal);
+        let text = std::panic::catch_unwind(std::panic::AssertUnwindSafe(told));
         stop.store(true, Ordering::Relaxed);
-        serving.join().unwrap().unwrap();
+        let served = serving.join().unwrap();
+        assert!(matches!(served, Err(Error::Removed { .. })), "{served:?}");
         text.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     golden::check("handover.txt", &text);

@@ -32,6 +32,7 @@ impl Explained for Error {
             Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } => {
                 self.explanation().severity.unwrap_or(Severity::Failed)
             }
+            Self::Removed { .. } => Severity::Failed,
             Self::Socket { .. } if self.cause().is_none() => Severity::Failed,
             _ => Severity::Unavailable,
         }
@@ -98,6 +99,11 @@ impl Explained for Error {
             }
             Self::OpenDevice { source, .. } => by_errno(Step::OpenDevice, source, &Facts::default()),
             Self::Region { source, .. } => by_errno(Step::RegionAccess, source, &Facts::default()),
+            Self::Removed { .. } => Explanation::new(
+                Cause::Removed,
+                "The function is being removed from the host (hot-unplug) or unbound from its VFIO driver.",
+                "Insert the function again or rescan the bus (`echo 1 > /sys/bus/pci/rescan`), then start again.",
+            ),
             Self::NoReset { .. } => Explanation::uncaused(
                 "The function supports no reset method, and a bus reset would affect other functions.",
                 "Use a function that supports a function-level reset.",

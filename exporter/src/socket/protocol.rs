@@ -6,16 +6,20 @@
 //! | `{"write":{"offset":N}}` and the bytes | `{"ok":{"length":N}}` |
 //!
 //! The reply to a request that fails is `{"error":TEXT}`. After an invalid request, the sender also closes the connection.
+//!
+//! When the kernel takes the function back, the sender sends `{"error":TEXT}` and a second line `{"cause":"removed"}`, also without
+//! a request, and closes the connection before it closes the function. A receiver that ignores the bytes after the first line
+//! reads this message as the reply to its next request.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use peerpath_paths::{BarIndex, Bdf};
+use peerpath_paths::{BarIndex, Bdf, Cause};
 use serde::{Deserialize, Serialize};
 
 use crate::range::total_bytes;
-use crate::{BarRange, Origin, SourceKind};
+use crate::{BarRange, Error, Origin, SourceKind};
 
 /// Maximum number of bytes of memory per message.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
@@ -54,6 +58,26 @@ pub(super) enum Request {
 pub(super) enum Reply {
     Ok { length: usize },
     Error(String),
+}
+
+/// Second line of an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Reason {
+    cause: String,
+}
+
+/// Sends the message that ends a connection when the kernel takes the function back. Does not wait for room in the receiver's
+/// queue: it belongs to a receiver that reads no replies.
+pub(super) fn send_removal(socket: BorrowedFd<'_>, error: &Error) -> io::Result<()> {
+    let mut reason = serde_json::to_vec(&Reason { cause: Cause::Removed.as_str().to_owned() })?;
+    reason.push(b'\n');
+    send_with(socket, &Reply::Error(error.to_string()), &reason, None, MsgFlags::MSG_DONTWAIT)
+}
+
+/// Whether a message is an error with the cause `removed`.
+pub(super) fn is_removal(message: &[u8]) -> bool {
+    let Some((Reply::Error(_), reason)) = parse(message) else { return false };
+    parse::<Reason>(reason).is_some_and(|(reason, _)| reason.cause == Cause::Removed.as_str())
 }
 
 impl Description {
@@ -101,6 +125,16 @@ pub(super) fn send(
     bytes: &[u8],
     fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
+    send_with(socket, line, bytes, fd, MsgFlags::empty())
+}
+
+fn send_with(
+    socket: BorrowedFd<'_>,
+    line: &impl Serialize,
+    bytes: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+    flags: MsgFlags,
+) -> io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     let parts = [IoSlice::new(&text), IoSlice::new(bytes)];
@@ -108,7 +142,7 @@ pub(super) fn send(
     let control = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
     loop {
         // With `MSG_NOSIGNAL`, a closed connection returns EPIPE instead of raising SIGPIPE.
-        match sendmsg::<()>(socket.as_raw_fd(), &parts, control.as_slice(), MsgFlags::MSG_NOSIGNAL, None) {
+        match sendmsg::<()>(socket.as_raw_fd(), &parts, control.as_slice(), MsgFlags::MSG_NOSIGNAL | flags, None) {
             Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -128,6 +162,20 @@ mod tests {
         assert_eq!(text(Request::Write { offset: 1 }), r#"{"write":{"offset":1}}"#);
         assert_eq!(serde_json::to_string(&Reply::Ok { length: 3 }).unwrap(), r#"{"ok":{"length":3}}"#);
         assert_eq!(serde_json::to_string(&Reply::Error("no".into())).unwrap(), r#"{"error":"no"}"#);
+    }
+
+    #[test]
+    fn the_message_of_a_removal_is_an_error_with_a_cause() {
+        let text = "{\"error\":\"cannot use 0000:03:00.0 any longer\"}\n{\"cause\":\"removed\"}\n";
+        assert!(is_removal(text.as_bytes()));
+        // A receiver that knows only the first line reads an error.
+        let first: Option<(Reply, _)> = parse(text.as_bytes());
+        assert!(matches!(first, Some((Reply::Error(_), _))));
+        for other in
+            ["{\"error\":\"no\"}\n", "{\"error\":\"no\"}\n{\"cause\":\"revoked\"}\n", "{\"ok\":{\"length\":1}}\n", ""]
+        {
+            assert!(!is_removal(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]
@@ -169,6 +217,7 @@ mod tests {
         fn parsing_never_panics(message in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse::<Request>(&message);
             let _ = parse::<Description>(&message);
+            let _ = is_removal(&message);
         }
 
         #[test]

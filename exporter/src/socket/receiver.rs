@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{connect, setsockopt, sockopt};
@@ -12,10 +13,11 @@ use nix::sys::time::TimeVal;
 
 use super::listen::{address, new_socket};
 use super::protocol::{
-    CHUNK_BYTES, DESCRIPTION_BYTES, Description, MESSAGE_BYTES, Reply, Request, VIEW_VERSION, parse, send,
+    CHUNK_BYTES, DESCRIPTION_BYTES, Description, MESSAGE_BYTES, Reply, Request, VIEW_VERSION, is_removal, parse, send,
 };
+use super::sender::readable;
 use crate::sys::{dma_buf, message};
-use crate::{Buffer, Error, Exporter, Handle, Origin, View, check_length, check_span, page_bytes};
+use crate::{Buffer, Error, Exporter, Handle, Origin, Removal, View, check_length, check_span, page_bytes};
 
 /// Timeout for sending or receiving one message.
 const TIMEOUT: TimeVal = TimeVal::new(10, 0);
@@ -36,6 +38,8 @@ struct Connection {
     serves_view: bool,
     /// Whether a reply was lost or invalid, so that the next reply could belong to an earlier request.
     is_broken: AtomicBool,
+    /// Requested when the sender says so.
+    removal: Removal,
 }
 
 impl SocketExporter {
@@ -71,15 +75,13 @@ impl SocketExporter {
         if real != size_bytes {
             return Err(bad(format!("the message declares {size_bytes} bytes, but the dma-buf has {real}")));
         }
-        Ok(Self {
-            origin,
-            dma_buf,
-            connection: Arc::new(Connection {
-                socket: Mutex::new(socket),
-                serves_view,
-                is_broken: AtomicBool::new(false),
-            }),
-        })
+        let connection = Connection {
+            socket: Mutex::new(socket),
+            serves_view,
+            is_broken: AtomicBool::new(false),
+            removal: Removal::of(origin.to_string()),
+        };
+        Ok(Self { origin, dma_buf, connection: Arc::new(connection) })
     }
 
     /// Whether the sender serves reads and writes of its view. Without them, the bytes cannot be verified.
@@ -128,6 +130,13 @@ impl Exporter for SocketExporter {
         &self.origin
     }
 
+    /// The sender reports a removal before the memory is revoked, so it is visible after an access failed for that reason.
+    fn removal(&self) -> Option<&Removal> {
+        let socket = self.connection.lock();
+        self.connection.notice_removal(socket.as_fd());
+        Some(&self.connection.removal)
+    }
+
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
         check_length(self, length_bytes, page_bytes())?;
         let dma_buf = self.dma_buf.try_clone().map_err(|source| Error::Socket {
@@ -148,17 +157,41 @@ struct RemoteView {
 }
 
 impl Connection {
+    fn lock(&self) -> MutexGuard<'_, OwnedFd> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the messages that have arrived without a request, to find one that reports a removal.
+    fn notice_removal(&self, socket: BorrowedFd<'_>) {
+        let mut bytes = vec![0; MESSAGE_BYTES];
+        let mut failed = false;
+        while !self.removal.is_requested() && readable(socket, Duration::ZERO).unwrap_or(false) {
+            match message::receive(socket, &mut bytes) {
+                Ok(received) if received.length == 0 => return,
+                Ok(received) if is_removal(&bytes[..received.length]) => self.removal.request(),
+                Ok(_) => {}
+                // If the sender closed the connection with unread requests, the first call reports that, before the messages.
+                Err(_) if failed => return,
+                Err(_) => failed = true,
+            }
+        }
+    }
+
     /// Sends a request with at most [`CHUNK_BYTES`] of payload, and fills `into` with the bytes of the reply.
     fn request(&self, request: Request, payload: &[u8], into: &mut [u8]) -> io::Result<()> {
         if !self.serves_view {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the sender does not serve reads and writes"));
         }
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.lock();
         // Replies carry no request number. After a lost or invalid reply, the next reply could belong to an earlier request.
         if self.is_broken.load(Ordering::Relaxed) {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "an earlier reply of the sender was lost"));
         }
-        let result = Self::exchange(socket.as_fd(), request, payload, into);
+        let result = self.exchange(socket.as_fd(), request, payload, into);
+        if result.is_err() {
+            self.notice_removal(socket.as_fd());
+            self.removal.refuse()?;
+        }
         if result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Other) {
             self.is_broken.store(true, Ordering::Relaxed);
         }
@@ -166,12 +199,15 @@ impl Connection {
     }
 
     /// Sends a request and receives its reply. An error that the sender reports has the kind `Other`.
-    fn exchange(socket: BorrowedFd<'_>, request: Request, payload: &[u8], into: &mut [u8]) -> io::Result<()> {
+    fn exchange(&self, socket: BorrowedFd<'_>, request: Request, payload: &[u8], into: &mut [u8]) -> io::Result<()> {
         send(socket, &request, payload, None)?;
         let mut bytes = vec![0; MESSAGE_BYTES];
         let received = message::receive(socket, &mut bytes).map_err(timed_out)?;
         if received.length == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the sender closed the connection"));
+        }
+        if is_removal(&bytes[..received.length]) {
+            self.removal.request();
         }
         let expected = into.len().max(payload.len());
         match parse(&bytes[..received.length]) {

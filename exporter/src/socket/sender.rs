@@ -3,19 +3,19 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{SockFlag, accept4, getsockopt, setsockopt, sockopt};
+use nix::sys::socket::{Shutdown, SockFlag, accept4, getsockopt, setsockopt, shutdown, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::listen::Listener;
-use super::protocol::{CHUNK_BYTES, Description, MESSAGE_BYTES, Reply, Request, parse, send};
+use super::protocol::{CHUNK_BYTES, Description, MESSAGE_BYTES, Reply, Request, parse, send, send_removal};
 use crate::sys::message::receive;
-use crate::{Buffer, Error, Exporter};
+use crate::{Buffer, Error, Exporter, Removal};
 
 /// Maximum number of connected receivers, to limit the number of threads.
 const RECEIVERS_MAX: usize = 32;
@@ -28,7 +28,11 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct DmaBufSender {
     listener: Listener,
     buffer: Arc<Buffer>,
+    removal: Option<Removal>,
 }
+
+/// Sockets of the connected receivers.
+type Connected = Mutex<Vec<Arc<OwnedFd>>>;
 
 impl DmaBufSender {
     /// Exports the whole source as one dma-buf and listens on a socket at `path` with mode 0600.
@@ -41,7 +45,7 @@ impl DmaBufSender {
         if buffer.dma_buf().is_none() {
             return Err(Error::NotADmaBuf { source_name: exporter.origin().to_string() });
         }
-        Ok(Self { listener: Listener::bind(path)?, buffer })
+        Ok(Self { listener: Listener::bind(path)?, buffer, removal: exporter.removal().cloned() })
     }
 
     /// Returns the exported buffer.
@@ -49,40 +53,60 @@ impl DmaBufSender {
         &self.buffer
     }
 
-    /// Serves receivers until `stop` is set, which is checked every 200 ms.
+    /// Serves receivers until `stop` is set, which is checked every 200 ms, or until the kernel asks for the function of the
+    /// memory. Then closes every connection.
     ///
     /// # Errors
-    /// [`Error::Socket`] if the listening socket fails. An error of one receiver's connection only closes that connection.
+    /// [`Error::Removed`] if the kernel asks for the function: drop the sender and the exporter, so that the removal can proceed.
+    /// Every receiver has been told. [`Error::Socket`] if the listening socket fails. An error of one receiver's connection only
+    /// closes that connection.
     pub fn serve(&self, stop: &AtomicBool) -> Result<(), Error> {
-        let receivers = AtomicUsize::new(0);
-        let failed = AtomicBool::new(false);
-        let stopping = || stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
+        let connected = Connected::default();
+        let has_ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            while !stopping() {
+            let served = loop {
+                if stop.load(Ordering::Relaxed) {
+                    break Ok(());
+                }
+                if let Some(removal) = self.requested_removal() {
+                    break Err(removal.error());
+                }
                 match self.accept() {
                     Ok(None) => {}
-                    Ok(Some(socket)) if receivers.load(Ordering::Acquire) >= RECEIVERS_MAX => {
+                    Ok(Some(socket)) if lock(&connected).len() >= RECEIVERS_MAX => {
                         let busy = Reply::Error(format!("{RECEIVERS_MAX} receivers are connected already"));
                         let _ = send(socket.as_fd(), &busy, &[], None);
                     }
                     Ok(Some(socket)) => {
-                        receivers.fetch_add(1, Ordering::AcqRel);
-                        let receivers = &receivers;
+                        let socket = Arc::new(socket);
+                        lock(&connected).push(Arc::clone(&socket));
+                        let (connected, has_ended) = (&connected, &has_ended);
                         scope.spawn(move || {
                             // An error closes only the connection of this receiver.
-                            let _ = self.serve_receiver(socket.as_fd(), &stopping);
-                            receivers.fetch_sub(1, Ordering::AcqRel);
+                            let _ = self.serve_receiver(socket.as_fd(), has_ended);
+                            lock(connected).retain(|other| !Arc::ptr_eq(other, &socket));
                         });
                     }
                     Err(source) => {
-                        failed.store(true, Ordering::Relaxed);
                         let path = self.listener.path().to_owned();
-                        return Err(Error::Socket { path, operation: "wait for receivers at", source });
+                        break Err(Error::Socket { path, operation: "wait for receivers at", source });
                     }
                 }
+            };
+            has_ended.store(true, Ordering::Relaxed);
+            for socket in &*lock(&connected) {
+                if let Err(error @ Error::Removed { .. }) = &served {
+                    let _ = send_removal(socket.as_fd(), error);
+                }
+                // Wakes the thread of the receiver, also while it waits for the receiver to read.
+                let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
             }
-            Ok(())
+            served
         })
+    }
+
+    fn requested_removal(&self) -> Option<&Removal> {
+        self.removal.as_ref().filter(|removal| removal.is_requested())
     }
 
     /// Accepts a connection and sets its send timeout. `None` if none arrived in time or its user has no permission.
@@ -106,12 +130,12 @@ impl DmaBufSender {
         Ok(Some(socket))
     }
 
-    fn serve_receiver(&self, socket: BorrowedFd<'_>, stopping: &dyn Fn() -> bool) -> io::Result<()> {
+    fn serve_receiver(&self, socket: BorrowedFd<'_>, has_ended: &AtomicBool) -> io::Result<()> {
         let description = Description::new(self.buffer.origin(), self.buffer.length_bytes());
         send(socket, &description, &[], self.buffer.dma_buf())?;
         let mut message = vec![0; MESSAGE_BYTES];
         let mut bytes = vec![0; CHUNK_BYTES];
-        while !stopping() {
+        while !has_ended.load(Ordering::Relaxed) {
             if !readable(socket, TICK)? {
                 continue;
             }
@@ -127,7 +151,11 @@ impl DmaBufSender {
             let Some((request, payload)) = request else {
                 return send(socket, &Reply::Error("invalid request".to_owned()), &[], None);
             };
-            match self.carry_out(request, payload, &mut bytes) {
+            let carried_out = self.carry_out(request, payload, &mut bytes);
+            if let Some(removal) = self.requested_removal() {
+                return send_removal(socket, &removal.error());
+            }
+            match carried_out {
                 Ok(bytes) => send(socket, &Reply::Ok { length: bytes.len().max(payload.len()) }, bytes, None)?,
                 Err(error) => send(socket, &Reply::Error(error.to_string()), &[], None)?,
             }
@@ -153,6 +181,10 @@ impl DmaBufSender {
     }
 }
 
+fn lock(connected: &Connected) -> MutexGuard<'_, Vec<Arc<OwnedFd>>> {
+    connected.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Checks the user of the connected process, as the kernel recorded it (`SO_PEERCRED`).
 fn may_receive(socket: BorrowedFd<'_>) -> bool {
     let own = nix::unistd::geteuid().as_raw();
@@ -164,7 +196,8 @@ fn is_permitted(peer_uid: u32, own_uid: u32) -> bool {
     peer_uid == 0 || peer_uid == own_uid
 }
 
-fn readable(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+/// Waits until the socket has a message or is closed, at most for `limit`. Returns whether it does.
+pub(super) fn readable(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
     match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout) {
         Ok(count) => Ok(count > 0),

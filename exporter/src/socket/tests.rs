@@ -14,7 +14,7 @@ use super::listen::{Listener, address, new_socket};
 use super::receiver::SocketExporter;
 use super::sender::DmaBufSender;
 use crate::{
-    BarRange, Buffer, Error, Exporter, Handle, HostExporter, OpenOptions, Origin, SourceKind, View, check_span,
+    BarRange, Buffer, Error, Exporter, Handle, HostExporter, OpenOptions, Origin, Removal, SourceKind, View, check_span,
 };
 
 const SIZE: usize = 256 * 1024;
@@ -23,6 +23,7 @@ const SIZE: usize = 256 * 1024;
 struct Memfd {
     origin: Origin,
     bytes: Arc<Bytes>,
+    removal: Removal,
 }
 
 struct Bytes(Mutex<Vec<u8>>);
@@ -62,13 +63,17 @@ impl Memfd {
         ];
         let bdf = Some("0000:03:00.0".parse().unwrap());
         let origin = Origin { kind: SourceKind::Vfio, bdf, bar: peerpath_paths::BarIndex::new(2).ok(), ranges };
-        Self { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))) }
+        Self { origin, bytes: Arc::new(Bytes(Mutex::new(vec![0; SIZE]))), removal: Removal::of("0000:03:00.0") }
     }
 }
 
 impl Exporter for Memfd {
     fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    fn removal(&self) -> Option<&Removal> {
+        Some(&self.removal)
     }
 
     fn export(&self, _: u64) -> Result<Arc<Buffer>, Error> {
@@ -307,4 +312,83 @@ fn buffers_own_separate_fds() {
     let fd: BorrowedFd<'_> = two.dma_buf().unwrap();
     assert!(nix::sys::stat::fstat(fd).is_ok());
     assert!(nix::sys::stat::fstat(memfd.as_fd()).is_ok());
+}
+
+/// Runs `before` against a sender whose function the kernel then takes back, and `after` once the sender has ended.
+fn with_removal<T>(before: impl FnOnce(&Path) -> T, after: impl FnOnce(T)) {
+    let exporter = Memfd::new();
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("socket");
+    let sender = DmaBufSender::new(&path, &exporter).unwrap();
+    let received = std::thread::scope(|scope| {
+        let serving = scope.spawn(|| sender.serve(&AtomicBool::new(false)));
+        let received = before(&path);
+        exporter.removal.request();
+        let error = serving.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Removed { .. }), "{error}");
+        received
+    });
+    after(received);
+}
+
+#[test]
+fn tells_a_receiver_of_a_removal() {
+    with_removal(
+        |path| {
+            let received = SocketExporter::receive(path).unwrap();
+            assert!(!received.removal().unwrap().is_requested());
+            received
+        },
+        |received| {
+            let stop = Arc::default();
+            let removal = received.removal().unwrap();
+            removal.stop_on_request(&stop);
+            assert!(removal.is_requested() && stop.load(Ordering::Relaxed));
+        },
+    );
+}
+
+#[test]
+fn an_access_after_a_removal_reports_it() {
+    with_removal(
+        |path| SocketExporter::receive(path).unwrap().export(SIZE as u64).unwrap(),
+        |buffer| {
+            for _ in 0..2 {
+                let error = buffer.view().write(0, &[1]).unwrap_err();
+                assert!(error.to_string().contains("any longer"), "{error}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_receiver_without_an_open_request_reads_the_error_and_then_the_end() {
+    with_removal(
+        |path| {
+            let socket = raw_connect(path);
+            assert!(next(&socket).contains("size_bytes"));
+            socket
+        },
+        |socket| {
+            let message = next(&socket);
+            assert!(message.ends_with("\n{\"cause\":\"removed\"}\n"), "{message}");
+            assert_eq!(next(&socket), "");
+        },
+    );
+}
+
+/// A thread that waits until the receiver reads would otherwise keep the function open.
+#[test]
+fn a_receiver_that_reads_no_replies_does_not_delay_a_removal() {
+    let begun = Instant::now();
+    with_removal(
+        |path| {
+            let greedy = raw_connect(path);
+            let request = b"{\"read\":{\"offset\":0,\"length\":65536}}\n";
+            while send(greedy.as_raw_fd(), request, MsgFlags::MSG_DONTWAIT).is_ok() {}
+            greedy
+        },
+        drop,
+    );
+    assert!(begun.elapsed() < Duration::from_secs(4), "the sender waited for the receiver: {:?}", begun.elapsed());
 }

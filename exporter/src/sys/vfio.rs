@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use vfio_bindings::bindings::vfio as uapi;
 
@@ -27,6 +27,7 @@ mod raw {
     nix::ioctl_write_ptr_bad!(group_get_device_fd, number(6), c_char);
     nix::ioctl_readwrite_bad!(device_get_info, number(7), uapi::vfio_device_info);
     nix::ioctl_readwrite_bad!(device_get_region_info, number(8), uapi::vfio_region_info);
+    nix::ioctl_write_ptr_bad!(device_set_irqs, number(10), u32);
     nix::ioctl_none_bad!(device_reset, number(11));
     nix::ioctl_write_ptr_bad!(device_feature, number(17), u64);
     nix::ioctl_readwrite_bad!(device_bind_iommufd, number(18), uapi::vfio_device_bind_iommufd);
@@ -44,6 +45,7 @@ const _: () = {
     assert!(size_of::<uapi::vfio_device_feature_dma_buf>() == 16);
     assert!(size_of::<uapi::vfio_region_dma_range>() == 16);
     assert!(size_of::<uapi::vfio_region_info_cap_sparse_mmap>() == 16);
+    assert!(size_of::<uapi::vfio_irq_set>() == 20);
 };
 
 fn argsz<T>() -> u32 {
@@ -143,6 +145,21 @@ pub(crate) fn region_info(device: BorrowedFd<'_>, index: u32) -> io::Result<Regi
             capabilities_at: if info.flags & uapi::VFIO_REGION_INFO_FLAG_CAPS != 0 { info.cap_offset } else { 0 },
         });
     }
+}
+
+/// Makes the kernel signal an eventfd when it asks for the device back (`VFIO_PCI_REQ_IRQ_INDEX`). The kernel holds its own
+/// reference to the eventfd until the device is closed.
+pub(crate) fn signal_requests(device: BorrowedFd<'_>, event: BorrowedFd<'_>) -> io::Result<()> {
+    let request = request_interrupt(event.as_raw_fd());
+    // SAFETY: the kernel reads `argsz` bytes, which is the size of `request`, and keeps no pointer.
+    unsafe { raw::device_set_irqs(device.as_raw_fd(), request.as_ptr()) }?;
+    Ok(())
+}
+
+/// Creates a `vfio_irq_set`, followed by the eventfd of the request interrupt. All fields have 32 bits.
+fn request_interrupt(event: RawFd) -> [u32; 6] {
+    let flags = uapi::VFIO_IRQ_SET_DATA_EVENTFD | uapi::VFIO_IRQ_SET_ACTION_TRIGGER;
+    [argsz::<[u32; 6]>(), flags, uapi::VFIO_PCI_REQ_IRQ_INDEX, 0, 1, event.cast_unsigned()]
 }
 
 /// Resets the device (`VFIO_DEVICE_RESET`).
@@ -279,11 +296,23 @@ mod tests {
 
     #[test]
     fn ioctl_numbers_match_the_kernel() {
-        let numbers = [0, 1, 2, 3, 4, 6, 7, 8, 11, 17, 18, 19].map(number);
+        let numbers = [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 17, 18, 19].map(number);
         assert_eq!(
             numbers,
-            [0x3b64, 0x3b65, 0x3b66, 0x3b67, 0x3b68, 0x3b6a, 0x3b6b, 0x3b6c, 0x3b6f, 0x3b75, 0x3b76, 0x3b77]
+            [0x3b64, 0x3b65, 0x3b66, 0x3b67, 0x3b68, 0x3b6a, 0x3b6b, 0x3b6c, 0x3b6e, 0x3b6f, 0x3b75, 0x3b76, 0x3b77]
         );
+    }
+
+    #[test]
+    fn a_request_interrupt_has_the_layout_of_the_structure() {
+        let words = request_interrupt(7);
+        let at = |offset: usize| words[offset / 4];
+        assert_eq!(at(offset_of!(uapi::vfio_irq_set, argsz)), 24);
+        assert_eq!(at(offset_of!(uapi::vfio_irq_set, flags)), 0x24);
+        assert_eq!(at(offset_of!(uapi::vfio_irq_set, index)), 4);
+        assert_eq!(at(offset_of!(uapi::vfio_irq_set, start)), 0);
+        assert_eq!(at(offset_of!(uapi::vfio_irq_set, count)), 1);
+        assert_eq!(at(offset_of!(uapi::vfio_irq_set, data)), 7);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::cdev::{self, Iommufd};
 use super::group::{self, Group};
 use super::regions::Region;
 use super::{AddressSpace, config, open_devices};
+use crate::removal::{Removal, RequestWatch};
 use crate::sys::vfio as sys;
 use crate::{BarRange, Error, VfioInterface};
 
@@ -21,7 +22,10 @@ use crate::{BarRange, Error, VfioInterface};
 /// the device revokes its dma-bufs; a [`Buffer`](crate::Buffer) keeps it open.
 #[derive(Debug)]
 pub struct Device {
+    removal: Removal,
     // Fields are dropped in this order: the device must be closed before the interface.
+    /// `None` if the driver has no request interrupt.
+    _watch: Option<RequestWatch>,
     fd: OwnedFd,
     parent: Parent,
     bdf: Bdf,
@@ -111,7 +115,10 @@ impl Device {
         let bars = (0..BARS).map(region).collect::<Result<_, _>>()?;
         let command_before = config::read_command(fd.as_fd(), &config).map_err(failed("read the command register"))?;
         let address_space = Mutex::default();
-        Ok(Self { fd, parent, bdf, driver, flags, config, bars, command_before, address_space })
+        let removal = Removal::of(bdf.to_string());
+        let watch = RequestWatch::start(&removal, |event| sys::signal_requests(fd.as_fd(), event.as_fd()));
+        let _watch = watch.map_err(failed("start the thread that waits for a removal"))?;
+        Ok(Self { removal, _watch, fd, parent, bdf, driver, flags, config, bars, command_before, address_space })
     }
 
     /// Returns the PCI address of the function.
@@ -182,6 +189,11 @@ impl Device {
             Parent::Cdev { iommufd } => Ok(Arc::clone(iommufd)),
             Parent::Group { .. } => Err(Error::OtherVfioInterface { bdf: self.bdf, open: VfioInterface::Group }),
         }
+    }
+
+    /// Returns the removal of the function, which the kernel requests while the device is open.
+    pub fn removal(&self) -> &Removal {
+        &self.removal
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

@@ -10,7 +10,8 @@ use super::bars::{NotExportable, exportable_bar};
 use super::view::{BarMappings, BarView};
 use crate::range::{RangeProblem, find_problem, is_within};
 use crate::{
-    BarRange, Buffer, Error, Exporter, Handle, OpenOptions, Origin, Packing, SourceKind, check_length, page_bytes,
+    BarRange, Buffer, Error, Exporter, Handle, OpenOptions, Origin, Packing, Removal, SourceKind, check_length,
+    page_bytes,
 };
 
 impl Device {
@@ -101,6 +102,10 @@ fn exportable_ranges(bdf: Bdf, bar_index: BarIndex, ranges: &[BarRange]) -> Resu
 impl Exporter for VfioExporter {
     fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    fn removal(&self) -> Option<&Removal> {
+        Some(self.device.removal())
     }
 
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {

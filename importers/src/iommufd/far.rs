@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use peerpath_exporter::vfio::DmaMemory;
-use peerpath_exporter::{View, check_span};
+use peerpath_exporter::{Removal, View, check_span};
 
 use super::address::Blocks;
 use super::nvme::{Controller, Direction, DriveError, IoQueue};
@@ -21,6 +21,7 @@ pub(super) struct DriveView {
     block_bytes: u64,
     is_writable: bool,
     bounce: Mutex<Bounce>,
+    removal: Removal,
 }
 
 struct Bounce {
@@ -38,7 +39,8 @@ impl DriveView {
         let memory = DmaMemory::new(controller.space(), max_bytes)
             .map_err(|source| DriveError::Memory { what: "the view of the drive", source })?;
         let bounce = Mutex::new(Bounce { queue: IoQueue::new(controller, 1)?, memory, max_bytes });
-        Ok(Self { blocks, block_bytes: drive.block_bytes, is_writable, bounce })
+        let removal = controller.space().device().removal().clone();
+        Ok(Self { blocks, block_bytes: drive.block_bytes, is_writable, bounce, removal })
     }
 
     /// Calls `work` for each piece of a span, with the positions of the piece in the span and in the bounce memory.
@@ -54,6 +56,10 @@ impl DriveView {
         let mut bounce = self.bounce.lock().unwrap_or_else(PoisonError::into_inner);
         let Bounce { queue, memory, max_bytes } = &mut *bounce;
         for piece in pieces(offset, length, self.block_bytes, *max_bytes) {
+            // While the view is in use, the function stays open and the kernel waits.
+            if self.removal.is_requested() {
+                return Err(io::Error::other(self.removal.error()));
+            }
             let first = self.blocks.first + piece.start / self.block_bytes;
             let bytes = piece.end - piece.start;
             let mut carry = |direction| queue.execute(direction, first, memory.iova(), bytes).map_err(io::Error::other);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use peerpath_exporter::vfio::{Access, AddressSpace, Mapped};
-use peerpath_exporter::{Buffer, Handle};
+use peerpath_exporter::{Buffer, Handle, Removal};
 
 use super::device::{Device, OpenFunction};
 use super::errors::Error;
@@ -123,6 +123,10 @@ impl Device {
 impl crate::Device for Device {
     fn info(&self) -> &DeviceInfo {
         self.info()
+    }
+
+    fn removal(&self) -> Option<&Removal> {
+        Some(self.opened.function.space.device().removal())
     }
 
     fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn crate::Registration>, crate::Error> {

@@ -10,6 +10,7 @@ mod lspci;
 mod nvme;
 mod peer;
 mod ranges;
+mod removal;
 mod restoring;
 mod revocation;
 mod signals;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
         bad_input::cases(),
         nvme::cases(),
         peer::cases(),
+        removal::cases(),
     ];
     let others = if debug_kernel() { Vec::new() } else { Vec::from(others) };
     through_our_changes.into_iter().chain(others).flatten().chain(soak::cases()).collect()

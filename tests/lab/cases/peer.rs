@@ -84,7 +84,7 @@ fn on(host: &str, program: &Path, arguments: &str) -> Command {
     command
 }
 
-fn start_server() -> Result<Running, Failed> {
+pub(crate) fn start_server() -> Result<Running, Failed> {
     hosts()?;
     let exporter = named("exporter")?;
     let arguments = format!("serve --from {exporter}:2@0x0+0x400000 --from host:4M --to verbs:rxe0 --listen {ADDRESS}");
@@ -105,7 +105,7 @@ fn listening(host: &Host, mut server: Running) -> Result<Running, Failed> {
     Ok(server)
 }
 
-fn client(arguments: &str, out: &Path) -> Command {
+pub(crate) fn client(arguments: &str, out: &Path) -> Command {
     let arguments = format!("run --peer {ADDRESS} --to verbs:rxe1 {arguments} --force --out {}", out.display());
     on(CLIENT, &peerpath(), &arguments)
 }

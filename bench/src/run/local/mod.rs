@@ -4,6 +4,8 @@ mod arrangement;
 mod cell;
 mod control;
 mod staged;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::ops::ControlFlow;
@@ -21,6 +23,7 @@ use super::held::{self, Held};
 use super::log::Log;
 use super::path_checks::{as_asked, as_predicted, without_faults};
 use super::record;
+use super::removed::{LegRemovals, attribute};
 use super::transfer::Figures;
 use crate::failure::Failure;
 use crate::plan::{CellSpec, Leg};
@@ -48,7 +51,12 @@ pub(super) fn run_leg(
     routes: &mut Routes,
     log: &mut Log<'_>,
 ) -> Result<ControlFlow<()>, Failure> {
-    let arrangement = arrangement::make(context, leg, routes)?;
+    let interrupt = context.interrupt.of_part();
+    let context = Context { interrupt: &interrupt, ..context };
+    let arrangement = match context.removed.failure_of(Some(leg.source), leg.target) {
+        None => arrangement::make(context, leg, routes)?,
+        Some(failure) => Err(failure),
+    };
     let host_changes = match &arrangement {
         Ok(Some(arrangement)) => Ok(arrangement.done()),
         Ok(None) => Ok(&[][..]),
@@ -62,6 +70,11 @@ pub(super) fn run_leg(
             log.progress.failed(&not_reverted);
             Err(failure)
         }
+        // A change of the removed function itself has no effect any more; `restore` forgets it.
+        (flow, Err(not_reverted)) if context.removed.failure_of(Some(leg.source), leg.target).is_some() => {
+            log.progress.failed(&not_reverted);
+            flow
+        }
         (flow, reverted) => reverted.and(flow),
     }
 }
@@ -74,19 +87,31 @@ fn run_cells(
     log: &mut Log<'_>,
 ) -> Result<ControlFlow<()>, Failure> {
     let Context { plan, open, changes, .. } = context;
-    let exporter = per_cell(held::open_source(leg.source, open, changes))?;
-    let device = per_cell(held::open_target(leg.target, &plan.connection, Some(leg.source), changes))?;
-    let local = LocalLeg { context, leg, host_changes, exporter, device };
+    let removed = context.removed.failure_of(Some(leg.source), leg.target);
+    let (exporter, device) = match &removed {
+        Some(failure) => (Err(failure.clone()), Err(failure.clone())),
+        None => (
+            per_cell(held::open_source(leg.source, open, changes))?,
+            per_cell(held::open_target(leg.target, &plan.connection, Some(leg.source), changes))?,
+        ),
+    };
+    let mut local = LocalLeg { context, leg, host_changes, exporter, device };
+    local.removals().stop(context.interrupt);
     // Drivers and IOMMU domains change when a function is opened.
     routes.refresh();
-    log.note_functions(context, routes, &local.origin(), local.info());
-    log.warn_of_remote_threads(context, local.info());
+    if removed.is_none() {
+        log.note_functions(context, routes, &local.origin(), local.info());
+        log.warn_of_remote_threads(context, local.info());
+    }
     for spec in plan.cells(leg) {
-        if context.interrupt.is_set() {
+        if context.interrupt.ends_run() {
             return Ok(ControlFlow::Break(()));
         }
+        local.close_removed();
         log.progress.begin(&record::describe(leg, &spec));
         let Some(cell) = local.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
+        // Before the result is saved, because the kernel waits.
+        local.close_removed();
         log.note_bridges(routes, &cell.path);
         log.add(cell)?;
     }
@@ -100,6 +125,29 @@ impl LocalLeg<'_> {
 
     fn origin(&self) -> Origin {
         self.exporter.as_ref().map_or_else(|_| unopened(self.leg.source), |exporter| exporter.origin().clone())
+    }
+
+    fn removals(&self) -> LegRemovals<'_> {
+        LegRemovals {
+            source: self.exporter.as_ref().ok().and_then(|exporter| exporter.removal()),
+            target: self.device.as_ref().ok().and_then(|device| device.removal()),
+        }
+    }
+
+    /// Returns the failure of the cells if the kernel asks for a function of the leg.
+    fn removed(&self) -> Option<Failure> {
+        let Leg { source, target, .. } = self.leg;
+        self.removals().failure(Some(source), target, self.context.removed)
+    }
+
+    /// Closes source and target if the kernel asks for a function of the leg, so that the removal can proceed. The remaining
+    /// cells fail.
+    fn close_removed(&mut self) {
+        if let Some(failure) = self.removed() {
+            // The target first: it may have mapped the function that the source holds.
+            self.device = Err(failure.clone());
+            self.exporter = Err(failure);
+        }
     }
 
     /// Runs a cell; `None` if it was interrupted.
@@ -123,7 +171,8 @@ impl LocalLeg<'_> {
             }
         };
         let functions = origin.bdf.into_iter().chain(info.and_then(|info| info.bdf));
-        let figures = match without_faults(routes, &mut path, functions, figures) {
+        let figures = without_faults(routes, &mut path, functions, figures);
+        let figures = match attribute(figures, self.context.interrupt, || self.removed()) {
             Ok(figures) => Ok(figures),
             Err(CellError::Interrupted) => return None,
             Err(CellError::Failure(failure)) => Err(failure),

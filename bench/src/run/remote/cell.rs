@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Exporter, HostExporter, OpenOptions, Origin, SourceKind, page_bytes};
 use peerpath_importers::{Device, Direction, EndSettings, Endpoint, Op, Role, Transport};
-use peerpath_paths::Explanation;
+use peerpath_paths::{Cause, Explanation};
 
 use super::super::cell_error::CellError;
 use super::super::context::Context;
 use super::super::path_checks::fail_on_faults;
+use super::super::removed::attribute;
 use super::super::transfer::{
     Figures, Lane, LaneEnds, Transfers, atomics_refused, return_offset, streams, unsupported, uses_receives,
 };
 use super::peer_lost;
+use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::measure::PING_PONG_DEPTH;
 use crate::peer::client::Client;
@@ -42,6 +44,8 @@ pub(super) struct RemoteCell<'a> {
     /// This host's memory; `None` if it is allocated for the cell.
     pub(super) far: Option<&'a dyn Exporter>,
     pub(super) device: &'a Arc<dyn Device>,
+    /// Returns the failure of the cell if the kernel asks for a function of this host.
+    pub(super) removed: &'a dyn Fn() -> Option<Failure>,
 }
 
 impl RemoteCell<'_> {
@@ -83,6 +87,7 @@ impl RemoteCell<'_> {
         record.source = opened.source.clone();
         record.mechanism = Some(opened.mechanism.clone());
         let transferred = self.transfer(direction, &opened, routes, &mut record.far);
+        let transferred = attribute(transferred, context.interrupt, self.removed);
         if let Err(CellError::Interrupted) = transferred {
             return Err(CellError::Interrupted);
         }
@@ -96,6 +101,10 @@ impl RemoteCell<'_> {
             // connection.
             (Err(_), Err(PeerError::Connection(lost))) if !matches!(lost, ConnectionError::Interrupted) => {
                 return Err(peer_lost());
+            }
+            // The transfers failed because the server closed the function.
+            (Err(_), Err(PeerError::Failed(failed))) if failed.explanation().cause == Some(Cause::Removed) => {
+                return Err(PeerError::Failed(failed).into());
             }
             (Err(error), Ok(_)) => return Err(refused_atomic(peer, open, &opened, error)),
             (transferred, closed) => (transferred?, closed?),

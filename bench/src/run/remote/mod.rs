@@ -17,6 +17,7 @@ use super::held::{self, Held};
 use super::log::Log;
 use super::path_checks::{as_asked, without_faults};
 use super::record::{self, target_of};
+use super::removed::LegRemovals;
 use super::transfer::Figures;
 use crate::failure::Failure;
 use crate::peer::client::Client;
@@ -46,25 +47,36 @@ pub(super) fn run_leg(
     routes: &mut Routes,
     log: &mut Log<'_>,
 ) -> Result<ControlFlow<()>, Failure> {
-    let Context { plan, open, changes, interrupt, .. } = context;
-    let far = match leg.far {
-        Some(source) => per_cell(held::open_source(source, open, changes))?.map(Some),
-        None => Ok(None),
+    let interrupt = &context.interrupt.of_part();
+    let context = Context { interrupt, ..context };
+    let Context { plan, open, changes, .. } = context;
+    let removed = context.removed.failure_of(leg.far, leg.target);
+    let (far, device) = match (&removed, leg.far) {
+        (Some(failure), _) => (Err(failure.clone()), Err(failure.clone())),
+        (None, far) => (
+            far.map(|source| per_cell(held::open_source(source, open, changes))).transpose()?.transpose(),
+            per_cell(held::open_target(leg.target, &plan.connection, far, changes))?,
+        ),
     };
-    let device = per_cell(held::open_target(leg.target, &plan.connection, leg.far, changes))?;
-    let remote = RemoteLeg { context, peer, leg, far, device };
+    let mut remote = RemoteLeg { context, peer, leg, far, device };
+    remote.removals().stop(interrupt);
     // Drivers and IOMMU domains change when a function is opened.
     routes.refresh();
-    log.note_functions(context, routes, &remote.far_side(routes).source, remote.info());
+    if removed.is_none() {
+        log.note_functions(context, routes, &remote.far_side(routes).source, remote.info());
+    }
     for spec in plan.cells(leg) {
         if interrupt.is_signalled() {
             return Ok(ControlFlow::Break(()));
         }
+        remote.close_removed();
         log.progress.begin(&record::describe(leg, &spec));
         let Some(cell) = remote.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
+        // Before the result is saved, because the kernel waits.
+        remote.close_removed();
         log.add(cell)?;
         // If the connection is lost, the last saved cell contains the reason.
-        if interrupt.is_set() {
+        if interrupt.ends_run() {
             return Ok(ControlFlow::Break(()));
         }
     }
@@ -74,6 +86,26 @@ pub(super) fn run_leg(
 impl RemoteLeg<'_> {
     fn info(&self) -> Option<&DeviceInfo> {
         self.device.as_ref().ok().map(|device| device.info())
+    }
+
+    fn removals(&self) -> LegRemovals<'_> {
+        LegRemovals {
+            source: self.far.as_ref().ok().and_then(|far| far.as_ref()?.removal()),
+            target: self.device.as_ref().ok().and_then(|device| device.removal()),
+        }
+    }
+
+    /// Returns the failure of the cells if the kernel asks for a function of this host.
+    fn removed(&self) -> Option<Failure> {
+        self.removals().failure(self.leg.far, self.leg.target, self.context.removed)
+    }
+
+    /// Closes this host's memory and device if the kernel asks for one of their functions. The remaining cells fail.
+    fn close_removed(&mut self) {
+        if let Some(failure) = self.removed() {
+            self.device = Err(failure.clone());
+            self.far = Err(failure);
+        }
     }
 
     /// The client's memory and device, before anything is registered.
@@ -119,7 +151,9 @@ impl RemoteLeg<'_> {
             (Err(failure), _) | (_, Err(failure)) => Err(failure.clone().into()),
             (Ok(far), Ok(device)) => {
                 let far = far.as_ref().map(|far| &***far);
-                let cell = RemoteCell { context: self.context, peer: self.peer, leg: self.leg, spec, far, device };
+                let removed = &|| self.removed();
+                let cell =
+                    RemoteCell { context: self.context, peer: self.peer, leg: self.leg, spec, far, device, removed };
                 cell.measure(routes, record).and_then(|figures| as_asked(&record.path, spec, figures))
             }
         };

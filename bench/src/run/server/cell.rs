@@ -8,6 +8,7 @@ use super::super::transfer::uses_receives;
 use super::open_cell::{OpenCell, open_cell};
 use super::{Session, posting, unexpected_request};
 use crate::atomic_words;
+use crate::failure::Failure;
 use crate::measure::PING_PONG_DEPTH;
 use crate::pattern::Pattern;
 use crate::peer::connection::ConnectionError;
@@ -24,12 +25,23 @@ struct ServedCell<'a> {
 }
 
 /// Action of the server after a request.
-enum Answer {
+pub(super) enum Answer {
     Send(Result<Response, CellError>),
     /// The client closed the cell.
     Close,
+    /// The kernel asks for the function before the client has sent the next request.
+    Removed,
     /// The protocol does not allow the request here.
     Unexpected,
+}
+
+/// Reason why a cell is not served any longer.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// The client closed the cell.
+    Closed,
+    /// The kernel asks for the function of the source.
+    Removed,
 }
 
 /// Opens a cell, serves it, and closes it.
@@ -53,7 +65,15 @@ pub(super) fn run(session: &mut Session<'_>, open: &Open) -> Result<(), Connecti
     };
     let mechanism = cell.registration.mechanism().to_owned();
     session.peer.send(&Response::Opened(Box::new(Opened { source: source.clone(), mechanism, window, endpoint })))?;
-    ServedCell { session, open: &cell, unconnected: Some(ends), connected: Vec::new() }.serve()?;
+    let end = ServedCell { session, open: &cell, unconnected: Some(ends), connected: Vec::new() }.serve()?;
+    if end == End::Removed
+        && let Some(failure) = session.removal()
+    {
+        // The kernel waits until the function is closed.
+        drop(cell);
+        session.close_removed();
+        return refuse_until_closed(session, &failure);
+    }
     let unregistered = cell.registration.unregister();
     let functions: Vec<Bdf> = source.bdf.into_iter().chain(session.device.info().bdf).collect();
     let mut path = path.unwrap_or_else(CellPath::unknown);
@@ -64,10 +84,24 @@ pub(super) fn run(session: &mut Session<'_>, open: &Open) -> Result<(), Connecti
     }
 }
 
+/// Answers every request with the failure until the client closes the cell, because it learns of a failure only from an answer.
+fn refuse_until_closed(session: &Session<'_>, failure: &Failure) -> Result<(), ConnectionError> {
+    loop {
+        let request = session.peer.receive(session.server.interrupt)?;
+        if matches!(request, Request::Open(_) | Request::Alive) {
+            return unexpected_request(session.peer);
+        }
+        session.send_failure(failure.clone().into(), None)?;
+        if matches!(request, Request::Close) {
+            return Ok(());
+        }
+    }
+}
+
 impl<'a> ServedCell<'a> {
-    /// Serves requests until the client closes the cell.
-    fn serve(mut self) -> Result<(), ConnectionError> {
-        let (peer, interrupt) = (self.session.peer, self.session.server.interrupt);
+    /// Serves requests until the client closes the cell, or the kernel asks for the function of the source.
+    fn serve(mut self) -> Result<End, ConnectionError> {
+        let (peer, interrupt) = (self.session.peer, &self.session.interrupt);
         let uses_receives = uses_receives(self.open.op);
         let mut failed: Option<CellError> = None;
         let mut completions: Vec<Completion> = Vec::new();
@@ -77,8 +111,11 @@ impl<'a> ServedCell<'a> {
                 if let Err(error) = self.connected.iter_mut().try_for_each(|end| end.poll(&mut completions)) {
                     failed = Some(error.into());
                 }
-                if interrupt.is_set() {
+                if interrupt.ends_run() {
                     return Err(ConnectionError::Interrupted);
+                }
+                if interrupt.is_set() {
+                    return Ok(End::Removed);
                 }
                 let Some(request) = peer.try_receive()? else {
                     std::thread::yield_now();
@@ -86,7 +123,13 @@ impl<'a> ServedCell<'a> {
                 };
                 request
             } else {
-                peer.receive(interrupt)?
+                let Some(request) = peer.receive_briefly(interrupt)? else {
+                    if self.session.removal().is_some() {
+                        return Ok(End::Removed);
+                    }
+                    continue;
+                };
+                request
             };
             let answer = match (request, failed.take()) {
                 (Request::Close, _) => Answer::Close,
@@ -95,8 +138,9 @@ impl<'a> ServedCell<'a> {
                 (request, None) => self.answer(request)?,
             };
             match answer {
-                Answer::Close => return Ok(()),
-                Answer::Unexpected => return unexpected_request(peer),
+                Answer::Close => return Ok(End::Closed),
+                Answer::Removed => return Ok(End::Removed),
+                Answer::Unexpected => return unexpected_request(peer).map(|()| End::Closed),
                 Answer::Send(Ok(response)) => peer.send(&response)?,
                 Answer::Send(Err(error)) => self.session.send_failure(error, None)?,
             }
@@ -104,15 +148,14 @@ impl<'a> ServedCell<'a> {
     }
 
     fn answer(&mut self, request: Request) -> Result<Answer, ConnectionError> {
-        let posted = match request {
-            Request::Connect(endpoint) => return Ok(self.connect(&endpoint)),
-            Request::Fill(fill) => return Ok(self.fill(fill)),
-            Request::Verify(verify) => return Ok(self.verify(verify)),
+        Ok(match request {
+            Request::Connect(endpoint) => self.connect(&endpoint),
+            Request::Fill(fill) => self.fill(fill),
+            Request::Verify(verify) => self.verify(verify),
             Request::Echo(echo) => posting::echo(self.session, self.open, &mut self.connected, &echo)?,
             Request::Post(post) => posting::post(self.session, self.open, &mut self.connected, &post)?,
-            Request::Open(_) | Request::Alive | Request::Rest | Request::Close => return Ok(Answer::Unexpected),
-        };
-        Ok(posted.map_or(Answer::Close, Answer::Send))
+            Request::Open(_) | Request::Alive | Request::Rest | Request::Close => Answer::Unexpected,
+        })
     }
 
     fn connect(&mut self, endpoint: &Endpoint) -> Answer {

@@ -15,6 +15,7 @@ use peerpath_paths::Tree;
 use super::cell_error::CellError;
 use super::export_spec::unopened;
 use super::held::{self, Held};
+use super::removed::{LegRemovals, Removed};
 use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -70,12 +71,16 @@ impl Server<'_> {
         };
         let (host, routes) = (Host::new(Tree::live()), Routes::live());
         let connection = self.connection.clone();
-        let mut session = Session { server: self, peer, device, connection, host, routes, exporter: None };
+        let (interrupt, removed) = (self.interrupt.of_part(), Removed::default());
+        let mut session =
+            Session { server: self, peer, device, connection, host, routes, exporter: None, interrupt, removed };
         peer.send(&Response::Offer(Box::new(session.offer())))?;
         loop {
-            match peer.receive(self.interrupt)? {
-                Request::Open(open) => cell::run(&mut session, &open)?,
-                _ => return unexpected_request(peer),
+            session.close_removed();
+            match peer.receive_briefly(self.interrupt)? {
+                None => {}
+                Some(Request::Open(open)) => cell::run(&mut session, &open)?,
+                Some(_) => return unexpected_request(peer),
             }
         }
     }
@@ -90,8 +95,11 @@ struct Session<'a> {
     connection: QueuePairOptions,
     host: Host,
     routes: Routes,
-    /// Name and exporter of the source of the last cell. It stays open for the next cell.
-    exporter: Option<(String, Held<Box<dyn Exporter>>)>,
+    /// The source of the last cell. It stays open for the next cell.
+    exporter: Option<(Source, Held<Box<dyn Exporter>>)>,
+    /// Set by signals, and when the kernel asks for the function of the open source.
+    interrupt: Interrupt,
+    removed: Removed,
 }
 
 impl Session<'_> {
@@ -113,8 +121,24 @@ impl Session<'_> {
         }
     }
 
+    /// Returns the failure of the open source's cells if the kernel asks for its function.
+    fn removal(&self) -> Option<Failure> {
+        let (source, exporter) = self.exporter.as_ref()?;
+        let removals = LegRemovals { source: exporter.removal(), target: None };
+        removals.failure(Some(source), self.server.target, &self.removed)
+    }
+
+    /// Closes the source if the kernel asks for its function, so that the removal can proceed.
+    fn close_removed(&mut self) {
+        if self.removal().is_some() {
+            self.exporter = None;
+            self.interrupt = self.server.interrupt.of_part();
+        }
+    }
+
     /// Sends the reason of a failure to the client.
     fn send_failure(&self, error: CellError, path: Option<CellPath>) -> Result<(), ConnectionError> {
+        let error = self.removal().map_or(error, CellError::from);
         let CellError::Failure(failure) = error else { return Err(ConnectionError::Interrupted) };
         let Failure { what, explanation, severity, .. } = failure;
         let failed = Failed { path, ..Failed::new(Outcome::of(severity), what, explanation) };

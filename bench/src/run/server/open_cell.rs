@@ -9,6 +9,7 @@ use peerpath_paths::Explanation;
 use super::super::cell_error::CellError;
 use super::super::export_spec::{ExportSpec, mapped_at_once};
 use super::super::held;
+use super::super::removed::LegRemovals;
 use super::super::transfer::{layouts, unsupported};
 use super::Session;
 use crate::failure::Failure;
@@ -57,11 +58,15 @@ pub(super) fn open_cell(
     }
     let source = find(session, &open.source)?;
     let server = session.server;
-    let (_, exporter) = session.exporter.take_if(|(name, _)| *name == open.source).map_or_else(
-        || Ok((open.source.clone(), held::open_source(&source, server.open, server.changes)?)),
+    if let Some(failure) = session.removed.failure_of(Some(&source), server.target) {
+        return Err(failure.into());
+    }
+    let (_, exporter) = session.exporter.take_if(|(opened, _)| *opened == source).map_or_else(
+        || Ok((source.clone(), held::open_source(&source, server.open, server.changes)?)),
         Ok::<_, Failure>,
     )?;
-    let exporter = &**session.exporter.insert((open.source.clone(), exporter)).1;
+    let exporter = &**session.exporter.insert((source.clone(), exporter)).1;
+    LegRemovals { source: exporter.removal(), target: None }.stop(&session.interrupt);
     // Drivers and IOMMU domains change when a function is opened.
     session.routes.refresh();
     let origin = exporter.origin().clone();

@@ -10,6 +10,7 @@ use quanta::Clock;
 use super::super::cell_error::CellError;
 use super::super::threads;
 use super::super::transfer::{last_byte_of, refill_receives, uses_receives};
+use super::cell::Answer;
 use super::open_cell::OpenCell;
 use super::{Session, unexpected_request};
 use crate::interrupt::Interrupt;
@@ -22,8 +23,8 @@ use crate::plan::send_queue_drains;
 /// Interval between checks whether the threads have ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The last response to the client's request; `None` if the client closed the cell instead of waiting for it.
-type Posting = Result<Option<Result<Response, CellError>>, ConnectionError>;
+/// Action after the client's last request.
+type Posting = Result<Answer, ConnectionError>;
 
 /// Flags that stop the threads that serve a client.
 #[derive(Default)]
@@ -42,11 +43,11 @@ pub(super) fn echo(
     echo: &Echo,
 ) -> Posting {
     if ends.is_empty() || ends.len() != echo.back.len() {
-        return unexpected_request(session.peer).map(|()| None);
+        return Ok(Answer::Unexpected);
     }
     let op = cell.op;
     if !matches!(op, Op::Write | Op::WriteImm | Op::Send) {
-        return Ok(Some(Err(CellError::waived(
+        return Ok(Answer::Send(Err(CellError::waived(
             format!("cannot reply to a {op}"),
             Explanation::uncaused(
                 "The responder cannot detect when this operation completes.",
@@ -63,7 +64,7 @@ pub(super) fn echo(
     });
     let lanes: Vec<_> = match lanes.collect::<Result<_, MeasureError>>() {
         Ok(lanes) => lanes,
-        Err(error) => return Ok(Some(Err(error.into()))),
+        Err(error) => return Ok(Answer::Send(Err(error.into()))),
     };
     let last_bytes = lanes.iter().map(|(_, ping_pong, _)| ping_pong.last_byte).collect();
     run_until_rest(
@@ -89,12 +90,12 @@ pub(super) fn post(
     let layouts: Option<Vec<Layout>> = layouts.collect();
     let layouts = layouts.filter(|layouts| !ends.is_empty() && ends.len() == layouts.len());
     let Some(layouts) = layouts.filter(|layouts| layouts.len() == post.at.len()) else {
-        return unexpected_request(session.peer).map(|()| None);
+        return Ok(Answer::Unexpected);
     };
     let Post { post_list, completion_moderation: moderation, .. } = *post;
     let (op, flow) = (cell.op, Flow { post_list, moderation, ..cell.flow });
     if !send_queue_drains(flow.depth, post_list, moderation) {
-        return Ok(Some(Err(CellError::waived(
+        return Ok(Answer::Send(Err(CellError::waived(
             format!(
                 "cannot use a post list of {} and a completion moderation of {moderation} with a depth of {}",
                 post_list.unwrap_or(1),
@@ -138,7 +139,7 @@ pub(super) fn post(
 }
 
 /// Runs `work` in a thread per lane. Sends `started` to the client, waits for the client's next request, and then waits for the
-/// threads.
+/// threads. Ends early if the kernel asks for the function of the source.
 fn run_until_rest<I: Send, T: Send>(
     session: &Session<'_>,
     started: &Response,
@@ -150,34 +151,51 @@ fn run_until_rest<I: Send, T: Send>(
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| threads::run_together(lanes, threads::round_robin(&[]), |lane| work(lane, &stop)));
         let peer = session.peer;
-        let received = peer.send(started).and_then(|()| peer.receive(session.server.interrupt));
+        let received = peer.send(started).and_then(|()| next_request(session));
         stop.finish.stop();
-        let received = match received {
-            Ok(Request::Rest) => wait_until(session, || worker.is_finished()).map(|()| Request::Rest),
-            received => received,
+        let has_finished = match received {
+            Ok(Some(Request::Rest)) => wait_until(session, || worker.is_finished()),
+            _ => Ok(false),
         };
-        if !matches!(received, Ok(Request::Rest)) {
+        if !matches!(has_finished, Ok(true)) {
             stop.abort.stop();
         }
         let results = worker.join().unwrap_or(Err(MeasureError::Panicked));
-        match received? {
-            Request::Rest => Ok(Some(results.map(response).map_err(CellError::from))),
-            Request::Close => Ok(None),
-            _ => unexpected_request(peer).map(|()| None),
-        }
+        has_finished?;
+        Ok(match received? {
+            Some(Request::Rest) => Answer::Send(results.map(response).map_err(CellError::from)),
+            Some(Request::Close) => Answer::Close,
+            Some(_) => Answer::Unexpected,
+            None => Answer::Removed,
+        })
     })
 }
 
-/// Waits until `ended` returns true. Fails if a signal arrives, the connection is lost, or the client sends a message meanwhile.
-fn wait_until(session: &Session<'_>, ended: impl Fn() -> bool) -> Result<(), ConnectionError> {
+/// Waits for the client's next request. `None` if the kernel asks for the function of the source.
+fn next_request(session: &Session<'_>) -> Result<Option<Request>, ConnectionError> {
+    loop {
+        match session.peer.receive_briefly(&session.interrupt)? {
+            None if session.removal().is_some() => return Ok(None),
+            None => {}
+            request => return Ok(request),
+        }
+    }
+}
+
+/// Waits until `ended` returns true. Returns false if the kernel asks for the function of the source meanwhile. Fails if a signal
+/// arrives, the connection is lost, or the client sends a message meanwhile.
+fn wait_until(session: &Session<'_>, ended: impl Fn() -> bool) -> Result<bool, ConnectionError> {
     while !ended() {
-        if session.server.interrupt.is_set() {
+        if session.interrupt.ends_run() {
             return Err(ConnectionError::Interrupted);
         }
+        if session.interrupt.is_set() {
+            return Ok(false);
+        }
         if session.peer.try_receive()?.is_some() {
-            return unexpected_request(session.peer);
+            return unexpected_request(session.peer).map(|()| true);
         }
         std::thread::sleep(POLL_INTERVAL);
     }
-    Ok(())
+    Ok(true)
 }

@@ -1,0 +1,202 @@
+//! Tests runs whose target's function the kernel takes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use peerpath_exporter::{Buffer, OpenOptions, Removal};
+use peerpath_importers::{
+    Availability, Capabilities, DataPlane, DataPlaneSettings, DeferredRelease, Device, DeviceInfo, Discovered, Error,
+    Importer, Op, OpSpec, QueuePairOptions, Registration, Role, Usage,
+};
+use peerpath_paths::{Cause, Tree};
+
+use crate::environment::Host;
+use crate::interrupt::Interrupt;
+use crate::plan::{Plan, Target};
+use crate::result::{Outcome, RunResult, Tool};
+use crate::route::Routes;
+use crate::run::{Progress, Runner};
+
+/// A device that only registers.
+struct Fake {
+    /// Number of the registration during which the kernel asks for the function.
+    removed_at: u64,
+    /// Number of the registration during which the run is stopped.
+    interrupted_at: u64,
+    registered: AtomicU64,
+    /// Number of open devices.
+    opened: AtomicUsize,
+    interrupt: Interrupt,
+}
+
+static OPS: [OpSpec; 1] = [OpSpec { op: Op::Register, role: Role::Register, summary: "" }];
+
+impl Importer for Fake {
+    fn kind(&self) -> &'static str {
+        "fake"
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { ops: &OPS, ..Capabilities::default() }
+    }
+    fn usage(&self) -> Usage {
+        Usage { form: "fake:DEV", summary: "" }
+    }
+    fn discover(&self) -> Vec<Discovered> {
+        Vec::new()
+    }
+    fn probe(&self, _address: &str) -> Result<Availability, Error> {
+        Ok(Availability::Ready)
+    }
+    fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Error> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        // An opened device outlives `self` as far as the trait knows.
+        let this = fakes().find(|fake| std::ptr::eq(*fake, self)).expect("a leaked device");
+        let info = DeviceInfo { name: address.to_owned(), ..DeviceInfo::default() };
+        Ok(Arc::new(Opened { info, fake: this, removal: Removal::of(address) }))
+    }
+}
+
+/// Every device of these tests. They are leaked, because a target refers to a static importer.
+static FAKES: std::sync::Mutex<Vec<&'static Fake>> = std::sync::Mutex::new(Vec::new());
+
+fn fakes() -> impl Iterator<Item = &'static Fake> {
+    FAKES.lock().unwrap().clone().into_iter()
+}
+
+fn fake(removed_at: u64, interrupted_at: u64, interrupt: &Interrupt) -> &'static Fake {
+    let (registered, opened) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let fake = Fake { removed_at, interrupted_at, registered, opened, interrupt: interrupt.clone() };
+    let fake: &'static Fake = Box::leak(Box::new(fake));
+    FAKES.lock().unwrap().push(fake);
+    fake
+}
+
+struct Opened {
+    info: DeviceInfo,
+    fake: &'static Fake,
+    removal: Removal,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.fake.opened.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Device for Opened {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+    fn register(self: Arc<Self>, _buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, Error> {
+        let number = self.fake.registered.fetch_add(1, Ordering::Relaxed);
+        if number == self.fake.removed_at {
+            self.removal.request();
+        }
+        if number == self.fake.interrupted_at {
+            self.fake.interrupt.stop();
+        }
+        Ok(Box::new(Registered { _device: self }))
+    }
+    fn removal(&self) -> Option<&Removal> {
+        Some(&self.removal)
+    }
+}
+
+struct Registered {
+    _device: Arc<Opened>,
+}
+
+impl Registration for Registered {
+    fn mechanism(&self) -> &'static str {
+        "fake"
+    }
+    fn data_plane(&self, _settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error> {
+        unreachable!("the device only registers")
+    }
+    fn unregister(self: Box<Self>) -> Result<DeferredRelease, Error> {
+        Ok(DeferredRelease::new(self))
+    }
+}
+
+/// Notes how many devices are open when each cell has been saved.
+struct Observed(&'static Fake, Vec<usize>);
+
+impl Progress for Observed {
+    fn begin(&mut self, _what: &str) {}
+    fn end(&mut self) {
+        self.1.push(self.0.opened.load(Ordering::Relaxed));
+    }
+    fn failed(&mut self, failure: &crate::failure::Failure) {
+        panic!("{failure}");
+    }
+}
+
+/// Runs three cells on each target, and observes the first target's device.
+fn run(interrupt: &Interrupt, targets: &[&'static Fake]) -> (RunResult, Vec<usize>) {
+    let targets_of_plan = targets.iter().map(|&importer| Target { importer, address: "fake0".into() }).collect();
+    let plan = Plan {
+        ops: vec![Op::Register],
+        sizes_bytes: vec![4096, 8192, 16384],
+        warmup: 1,
+        iterations: Some(200),
+        ..Plan::new(vec!["host:64K".parse().unwrap()], targets_of_plan)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut runner = Runner {
+        plan: &plan,
+        tool: Tool { name: "peerpath".to_owned(), version: "0".to_owned(), git_revision: None },
+        arguments: Vec::new(),
+        open: &OpenOptions::default(),
+        changes: &peerpath_host::Options::default(),
+        folder: folder.path(),
+        interrupt,
+        host: Host::new(Tree::live()),
+        routes: Routes::live(),
+        peer: None,
+    };
+    let mut observed = Observed(targets[0], Vec::new());
+    let result = runner.run(&mut observed).unwrap();
+    (result, observed.1)
+}
+
+const NEVER: u64 = u64::MAX;
+
+fn outcomes(result: &RunResult) -> Vec<(Outcome, Option<Cause>)> {
+    result.cells.iter().map(|cell| (cell.outcome, cell.cause)).collect()
+}
+
+#[test]
+fn a_removal_fails_the_cell_and_the_later_ones_and_the_run_goes_on() {
+    let interrupt = Interrupt::default();
+    // The second cell is running: the first one registers 202 times.
+    let (removed, other) = (fake(300, NEVER, &interrupt), fake(NEVER, NEVER, &interrupt));
+    let (result, open) = run(&interrupt, &[removed, other]);
+    let (passed, failed) = ((Outcome::Passed, None), (Outcome::Failed, Some(Cause::Removed)));
+    assert_eq!(outcomes(&result), [passed, failed, failed, passed, passed, passed]);
+    assert!(!result.run.interrupted);
+    // The kernel waits until the device is closed, so it is closed before the cell is saved, and never opened again.
+    assert_eq!(open, [1, 0, 0, 0, 0, 0]);
+    // The measurement ends at the next check, long before its last registration.
+    assert!(removed.registered.load(Ordering::Relaxed) < 202 + 202);
+    assert!(result.cells[1].remedy.as_ref().unwrap().contains("rescan"));
+}
+
+#[test]
+fn a_cell_that_ends_before_the_removal_is_noticed_passes() {
+    let interrupt = Interrupt::default();
+    // The last registration of the first cell.
+    let fake = fake(201, NEVER, &interrupt);
+    let (result, open) = run(&interrupt, &[fake]);
+    let failed = (Outcome::Failed, Some(Cause::Removed));
+    assert!(matches!(outcomes(&result)[..], [_, second, third] if second == failed && third == failed));
+    assert_eq!(open, [0, 0, 0]);
+}
+
+#[test]
+fn a_signal_at_the_same_time_interrupts_the_run() {
+    let interrupt = Interrupt::default();
+    let (result, open) = run(&interrupt, &[fake(300, 300, &interrupt)]);
+    assert_eq!(outcomes(&result), [(Outcome::Passed, None)]);
+    assert!(result.run.interrupted);
+    assert_eq!(open, [1]);
+}
