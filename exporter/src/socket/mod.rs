@@ -6,6 +6,7 @@
 //! `view` only sends the first message; the receiver then has no view.
 
 mod listen;
+mod lock;
 mod protocol;
 mod receiver;
 mod sender;
