@@ -111,7 +111,7 @@ fn is_public(name: &str) -> bool {
     };
     // Text in quotes can be a name with white space.
     let is_name = !name.contains(|character: char| !character.is_ascii_graphic());
-    is_name && (doctor::judges_boot_option(name) || PUBLIC.iter().any(|listed| is_listed(&listed)))
+    is_name && (doctor::judges_boot_option(name) || PUBLIC.iter().any(is_listed))
 }
 
 /// A parameter as [`CommandLine::parse`] reads it: white space is part of a value only within double quotes.
