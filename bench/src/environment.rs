@@ -1,6 +1,6 @@
 //! Facts about the host of a run, as recorded in the result.
 
-use peerpath_paths::{Bdf, Cpu, Tree};
+use peerpath_paths::{Bdf, Cpu, Tree, public_command_line};
 
 use crate::result::Environment;
 
@@ -45,7 +45,7 @@ impl Host {
             hostname: self.name(),
             kernel: tree.text("proc/sys/kernel/osrelease"),
             kernel_build: tree.text("proc/sys/kernel/version"),
-            command_line: tree.text("proc/cmdline").map(|text| without_paths(&text)),
+            command_line: tree.text("proc/cmdline").map(|text| public_command_line(&text)),
             clock_source: Some(clock_source(&cpu).to_owned()),
             cpu_model: cpu.model_name,
             iommu: Some(self.iommu()),
@@ -96,35 +96,6 @@ pub fn mark_stand_in(environment: &mut Environment) {
     }
 }
 
-/// Kernel parameters that name disks, files or hosts. They are removed from the result: they do not affect figures, and users
-/// share results.
-const PATH_PARAMETERS: [&str; 13] = [
-    "BOOT_IMAGE",
-    "cryptdevice",
-    "init",
-    "initrd",
-    "ip",
-    "netconsole",
-    "nfsroot",
-    "nfsaddrs",
-    "ostree",
-    "rdinit",
-    "resume",
-    "root",
-    "rootflags",
-];
-/// Prefixes of further such parameters: those of dracut and of virtme-ng.
-const PATH_PARAMETER_PREFIXES: [&str; 2] = ["rd.", "virtme"];
-
-fn without_paths(command_line: &str) -> String {
-    let is_kept = |parameter: &&str| {
-        let name = parameter.split('=').next().unwrap_or_default();
-        !PATH_PARAMETERS.contains(&name) && !PATH_PARAMETER_PREFIXES.iter().any(|family| name.starts_with(family))
-    };
-    // The arguments of init follow `--`; they can contain anything.
-    command_line.split_whitespace().take_while(|word| *word != "--").filter(is_kept).collect::<Vec<_>>().join(" ")
-}
-
 /// Name of the time stamp clock: the calibrated TSC if its frequency is constant, `CLOCK_MONOTONIC` otherwise.
 fn clock_source(cpu: &Cpu) -> &'static str {
     if cpu.flags.iter().any(|flag| flag == "nonstop_tsc") { "tsc" } else { "clock_monotonic" }
@@ -171,9 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn keeps_kernel_parameters_that_affect_figures() {
-        let text = "BOOT_IMAGE=/vmlinuz root=UUID=12 rootflags=x ip=192.0.2.7 virtme.exec=`Zm9v` iommu=pt isolcpus=2 init_on_alloc=1 init=/x -- --listen 192.0.2.7";
-        assert_eq!(without_paths(text), "iommu=pt isolcpus=2 init_on_alloc=1");
+    fn records_only_public_kernel_parameters() {
+        let (_root, host) = host(&[(
+            "proc/cmdline",
+            "BOOT_IMAGE=/vmlinuz root=UUID=12 iscsi_password=hunter2 ip=192.0.2.7 iommu=pt isolcpus=2 init=/x -- --listen 192.0.2.7\n",
+        )]);
+        assert_eq!(host.environment().command_line.as_deref(), Some("iommu=pt isolcpus=2"));
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub struct Environment {
     /// Kernel build, as `uname -v` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_build: Option<String>,
-    /// Kernel command line.
+    /// Public parameters of the kernel command line ([`peerpath_paths::public_command_line`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,
     /// CPU model.

@@ -1,6 +1,6 @@
 //! Tables that fit the terminal.
 
-use crate::terminal::printable;
+use peerpath_paths::printable;
 
 /// A column of a table.
 pub(crate) struct Column {

@@ -5,17 +5,18 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Explanation, Severity};
+use peerpath_paths::{Explanation, Severity, printable, printable_lines};
 use serde::{Serialize, Serializer as _};
 
-/// Writes to standard output. A closed pipe (`| head`) is not an error.
+/// Writes text of several lines to standard output. A closed pipe (`| head`) is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     stream(|out| out.write_all(text.as_bytes()))
 }
 
-/// Writes to standard output what `write` produces, as it is produced. A closed pipe ends `write` and is not an error.
+/// Writes to standard output what `write` produces, as it is produced, without characters that control a terminal. A closed pipe
+/// ends `write` and is not an error.
 pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = Printable(BufWriter::new(io::stdout().lock()));
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::internal(
             "cannot write to standard output",
@@ -23,6 +24,25 @@ pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Re
             "check the file or pipe that it is redirected to",
         )),
         _ => Ok(()),
+    }
+}
+
+/// Writes a line of text to standard error. A closed standard error is not an error.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", printable(line));
+}
+
+/// Writes each piece of text with [`printable_lines`]. No piece ends within a character.
+struct Printable<W>(W);
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.write_all(printable_lines(&String::from_utf8_lossy(text)).as_bytes())?;
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -72,11 +92,6 @@ fn render(failure: &Failure) -> String {
     text
 }
 
-/// Replaces control characters: names of files and devices can contain escape sequences for the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
-}
-
 /// Width of the terminal in columns; unlimited if standard output is a pipe or a file.
 pub(crate) fn width() -> usize {
     if !io::stdout().is_terminal() {
@@ -91,6 +106,14 @@ pub(crate) fn width() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn output_has_no_characters_that_control_a_terminal() {
+        let mut out = Printable(Vec::new());
+        let (colour, reversed) = ("\u{1b}[31m", "\u{202e}");
+        write!(out, "a{colour}\n{reversed}c\n").unwrap();
+        assert_eq!(String::from_utf8(out.0).unwrap(), "a\u{fffd}[31m\n\u{fffd}c\n");
+    }
 
     #[test]
     fn prints_three_lines_without_escape_sequences() {

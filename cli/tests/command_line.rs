@@ -1,10 +1,12 @@
 //! The command line on a machine without devices: invalid input and missing devices, each with its exit code.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
-use peerpath_bench::peer::handshake;
 use peerpath_bench::peer::token::Token;
+use peerpath_bench::peer::{frame, handshake};
+use serde_json::{Value, json};
 
 fn peerpath(arguments: &[&str]) -> Output {
     let state = tempfile::tempdir().unwrap();
@@ -263,4 +265,63 @@ fn sigterm_ends_a_run_that_waits_for_its_peer() {
     Command::new("sh").args(["-c", &format!("kill -TERM {}", run.id())]).status().unwrap();
     let ended = run.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(143), "{}", text(&ended));
+}
+
+/// Runs a client against a server that knows the token and sends one message after the handshake. Returns the client's output.
+fn answered_with(message: &Value) -> Output {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "the token of this test").unwrap();
+    let token = Token::find(Some(&file), None).unwrap().unwrap();
+    let client = Command::new(env!("CARGO_BIN_EXE_peerpath"))
+        .args(["run", "--to", "verbs:none", "--peer", &listener.local_addr().unwrap().to_string(), "--token-file"])
+        .arg(&file)
+        .arg("--out")
+        .arg(folder.path().join("out"))
+        .env("PEERPATH_STATE_DIR", folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    handshake::as_server(&stream, &token, handshake::TIME).unwrap();
+    frame::write(&mut stream, message).unwrap();
+    drop(stream);
+    client.wait_with_output().unwrap()
+}
+
+#[test]
+fn texts_of_a_peer_do_not_control_the_terminal() {
+    let evil = "host:1\u{1b}[2J\u{9b}1m\u{202e}\u{061c}\u{200b}\u{e0041}\nerror: forged";
+    let offer = json!({"offer": {
+        "tool": {"name": "another", "version": evil},
+        "environment": {"emulated": true, "soft_rdma": true, "devices": []},
+        "target": {"kind": "verbs", "device": evil, "bdf": null},
+        "sources": [evil],
+    }});
+    for message in [json!({"refused": {"why": evil}}), offer, json!({evil: {}})] {
+        let output = answered_with(&message);
+        let text = text(&output);
+        assert_ne!(output.status.code(), Some(0), "{text}");
+        assert_eq!(peerpath_paths::printable_lines(&text), text);
+        assert_eq!(text.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn warns_about_a_token_that_others_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "the token of this test").unwrap();
+    for (mode, warns) in [(0o600, false), (0o640, true), (0o604, true)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        for command in [["run", "--peer", "127.0.0.1:1"], ["serve", "--from", "host:1M"]] {
+            let output =
+                peerpath(&[&command[..], &["--to", "verbs:none", "--token-file", file.to_str().unwrap()]].concat());
+            let text = text(&output);
+            assert_eq!(text.contains("chmod 600"), warns, "{mode:o}: {text}");
+            assert!(!text.contains("of this test"), "{text}");
+        }
+    }
 }

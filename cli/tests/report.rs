@@ -160,9 +160,40 @@ fn cpu_copies_do_not_indicate_interconnect() {
     has(&page, &["A CPU copied the data, so the throughput does not show whether"]);
 }
 
+/// Spreadsheets run a field that starts like a formula.
+#[test]
+fn no_field_of_the_table_is_a_formula() {
+    let mut cell = cell("write", 4096);
+    for (field, start) in
+        [("op", "=1+1"), ("mode", "+1"), ("engine", "-1"), ("mechanism", "@SUM(1)"), ("cause", "\t=1")]
+    {
+        cell[field] = json!(start);
+    }
+    let [.., table] = documents(&result(&[cell]));
+    let row = table.lines().nth(1).unwrap();
+    for field in ["'=1+1", "'+1", "'-1", "'@SUM(1)", "' =1"] {
+        assert!(row.split(',').any(|found| found == field), "{field} in {row}");
+    }
+}
+
+#[test]
+fn names_of_folders_do_not_control_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let evil = folder.path().join("a\u{1b}[31m\u{202e}\u{061c}\u{e0041}\nerror: b");
+    for (name, file) in [("good", result(&[cell("write", 4096)])), ("bad", json!([]))] {
+        std::fs::create_dir_all(evil.join(name)).unwrap();
+        save(&evil.join(name), "result.json", &file);
+    }
+    let output = peerpath(&["report", evil.to_str().unwrap(), "--out", evil.join("report.html").to_str().unwrap()]);
+    let shown = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{shown}");
+    assert!(shown.contains("written to") && shown.contains("not an object"), "{shown}");
+    assert_eq!(peerpath_paths::printable_lines(&shown), shown);
+}
+
 #[test]
 fn escapes_hostile_text() {
-    let evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'`${7*7}{{7*7}}\u{1b}[31m\0\u{202e}";
+    let evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'`${7*7}{{7*7}}\u{1b}[31m\0\u{9b}\u{202e}\u{2066}\u{061c}\u{200b}\u{ad}\u{feff}\u{e0041}";
     let long = "N".repeat(1 << 20);
     let mut first = cell("write", 4096);
     first["target"]["device"] = json!(evil);
@@ -191,6 +222,9 @@ fn escapes_hostile_text() {
     all["environment"]["devices"][0]["<b>"] = json!({"<i>": ["<u>"]});
     all["run"]["plan"] = json!({"<b>": evil});
     all["run"]["arguments"] = json!([evil, long]);
+    all["environment"]["command_line"] = json!("iommu=pt iscsi_password=hunter2");
+    all["environment"]["peer"] =
+        json!({"hostname": evil, "command_line": "swiotlb=force inst.ks=http://me:hunter2@192.0.2.7/"});
     let [page, summary, table] = documents(&all);
     for document in [&page, &summary] {
         for markup in ["<script", "<img", "</svg></title>", "<b>", "<i>", "<u>"] {
@@ -198,10 +232,11 @@ fn escapes_hostile_text() {
         }
     }
     for document in [&page, &summary, &table] {
-        assert!(!document.contains(['\u{1b}', '\0', '\u{202e}']), "control characters");
+        assert_eq!(peerpath_paths::printable_lines(document), **document, "control or invisible characters");
+        assert!(!document.contains("hunter2"), "a secret of the kernel command line");
         assert!(document.len() < 300_000, "{} bytes", document.len());
     }
-    has(&page, &["&#60;script&#62;alert(1)", "more characters"]);
+    has(&page, &["&#60;script&#62;alert(1)", "more characters", "iommu=pt", "swiotlb=force"]);
     assert_eq!(page.matches("<style>").count(), 1);
     assert_eq!(page.matches("</style>").count(), 1);
     assert!(table.starts_with("result,"), "{table}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::function::printable;
+use crate::function::printable_name;
 use crate::{Bdf, Tree};
 
 /// Device classes of sysfs, and the prefix of device names in results.
@@ -32,7 +32,7 @@ pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Devices> {
             let bdf = function(tree, class, &name).or_else(|| below_soft_rdma(tree, class, &name));
             if let Some(bdf) = bdf {
                 let devices = found.entry(bdf).or_default();
-                let device = format!("{prefix}:{}", printable(&name));
+                let device = format!("{prefix}:{}", printable_name(&name));
                 let subfunction = subfunction(tree, class, &name).map(|subfunction| (device.clone(), subfunction));
                 devices.subfunctions.extend(subfunction);
                 devices.names.push(device);
@@ -51,7 +51,7 @@ pub(crate) fn below(tree: &Tree, path: &str) -> Vec<String> {
         }
         let names = tree.names(&format!("{path}/{class}"));
         let names = names.iter().filter(|name| class != "drm" || is_card(name));
-        found.extend(names.map(|name| format!("{prefix}:{}", printable(name))));
+        found.extend(names.map(|name| format!("{prefix}:{}", printable_name(name))));
     }
     found
 }
@@ -69,7 +69,7 @@ fn subfunction(tree: &Tree, class: &str, name: &str) -> Option<String> {
         part.rsplit_once(".sf.")
             .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    path.rsplit('/').find(is_subfunction).map(printable)
+    path.rsplit('/').find(is_subfunction).map(printable_name)
 }
 
 /// Finds the PCI function that `/sys/class/CLASS/NAME` or its link `device` resolves to.

@@ -2,7 +2,9 @@
 
 use crate::bar::parse_resource;
 use crate::config::KNOWN_CONFIG;
-use crate::{AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Ide, KernelVersion, Pcie, PortType, Tree};
+use crate::{
+    AcsControl, Ats, Bar, Bdf, Capability, ConfigSpace, Ide, KernelVersion, Pcie, PortType, Tree, printable_within,
+};
 
 /// The IOMMU group of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,7 +86,7 @@ impl Function {
         let ids = config.ids().filter(|ids| ids.0 != 0xffff);
         // An empty file was not copied correctly: the kernel lists every BAR register, implemented or not.
         let resource = tree.text(&at("resource")).filter(|text| !text.is_empty());
-        let driver = tree.link_name(&at("driver")).map(|name| printable(&name));
+        let driver = tree.link_name(&at("driver")).map(|name| printable_name(&name));
         Some(Self {
             bdf,
             vendor: hex("vendor").map(|id| id as u16).or(ids.map(|ids| ids.0)),
@@ -217,7 +219,7 @@ fn is_older_than_groups(tree: &Tree) -> bool {
 fn connected_tsm(tree: &Tree, path: &str) -> Option<String> {
     tree.text(&format!("{path}/tsm/connect"))
         .filter(|name| !name.is_empty() && name != "0")
-        .map(|name| printable(&name))
+        .map(|name| printable_name(&name))
 }
 
 /// State of the TEE device interface, from the attributes of the kernel's TSM core; `None` without that core.
@@ -228,7 +230,8 @@ fn tdisp(tree: &Tree, path: &str) -> Option<String> {
     })
 }
 
-/// Replaces characters that could control a terminal: names may come from an untrusted snapshot.
-pub(crate) fn printable(name: &str) -> String {
-    name.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).take(64).collect()
+/// The name of a driver, a device or a kind, which may come from an untrusted snapshot.
+pub(crate) fn printable_name(name: &str) -> String {
+    const MOST_CHARACTERS: usize = 64;
+    printable_within(name, MOST_CHARACTERS)
 }

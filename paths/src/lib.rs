@@ -55,6 +55,8 @@ mod order;
 mod path_name;
 mod placement;
 mod predict;
+mod printable;
+mod public_command_line;
 mod rdma_drivers;
 mod route_facts;
 mod snapshot;
@@ -91,6 +93,8 @@ pub use path_name::PathName;
 pub use predict::{
     AlikePairs, DecidingFact, MatrixCell, PathMatrix, PathReport, Place, Prediction, Predictor, Request,
 };
+pub use printable::{printable, printable_lines, printable_within};
+pub use public_command_line::public_command_line;
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
 pub use snapshot::write_snapshot;
 pub use topology::{IommuGroup, ReservedRegion, RootBus, RootParent, Topology};

@@ -1,7 +1,7 @@
 //! Writes a snapshot, which contains only the files that predictions and checks read.
 //!
-//! A snapshot omits identifying data: serial numbers of functions and processors, network addresses (command line, RDMA GUIDs),
-//! and the kernel's memory layout. Files with such content are filtered by a list of permitted lines.
+//! A snapshot omits identifying data: serial numbers of functions and processors, network addresses (RDMA GUIDs), secrets of the
+//! kernel command line, and the kernel's memory layout. Files with such content are filtered by a list of permitted lines.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::host::{cpu, guest_marks, platform_files};
-use crate::{ConfigSpace, FACTS_PATH, HostFacts, Tree, devices, inbound};
+use crate::{ConfigSpace, FACTS_PATH, HostFacts, Tree, devices, inbound, public_command_line};
 
 /// Files of a function. `config` and links are handled separately.
 const FUNCTION_FILES: &[&str] = &[
@@ -72,30 +72,6 @@ const MODULES: &[&str] = &[
     "vfio",
     "vfio_iommu_type1",
     "vfio_pci",
-];
-
-/// Prefixes of the kernel parameters that a snapshot contains.
-const COMMAND_LINE: &[&str] = &[
-    "acpi=",
-    "amd_iommu",
-    "arm_smmu",
-    "config_acs",
-    "disable_acs",
-    "dma_buf_mapping.",
-    "intel_iommu",
-    "intremap",
-    "iommu",
-    "mem_encrypt",
-    "no_iommu",
-    "noacs",
-    "noats",
-    "nointremap",
-    "pci",
-    "smmu",
-    "swiotlb",
-    "vfio",
-    "virtio_iommu",
-    "xen_pciback",
 ];
 
 /// Keys of `/proc/cpuinfo` that a snapshot keeps in addition to the keys that [`Cpu::parse`](crate::Cpu::parse) reads.
@@ -215,7 +191,7 @@ impl<W: Write> Writer<'_, W> {
         }
         self.rewritten("proc/driver/nvidia/version", |text| lines(text, |line| line.starts_with("NVRM")))?;
         self.rewritten("proc/version", |text| text.split(' ').take(3).collect::<Vec<_>>().join(" "))?;
-        self.rewritten("proc/cmdline", command_line)?;
+        self.rewritten("proc/cmdline", public_command_line)?;
         self.rewritten("proc/cpuinfo", cpuinfo)?;
         self.rewritten("proc/iomem", |text| lines(text, |line| line.contains("PCI") || line.contains("dmar")))
     }
@@ -265,15 +241,6 @@ fn lines(text: &str, keep: impl Fn(&str) -> bool) -> String {
     text.lines().filter(|line| keep(line)).collect::<Vec<_>>().join("\n")
 }
 
-fn command_line(text: &str) -> String {
-    // The kernel treats dashes and underscores in names alike.
-    let permitted = |parameter: &&str| {
-        let name = parameter.replace('-', "_");
-        COMMAND_LINE.iter().any(|prefix| name.starts_with(prefix))
-    };
-    text.split_whitespace().filter(permitted).collect::<Vec<_>>().join(" ")
-}
-
 /// Keeps the lines of the first processor, and the lines at the end that describe the whole machine.
 fn cpuinfo(text: &str) -> String {
     let mut seen = Vec::new();
@@ -292,12 +259,6 @@ fn cpuinfo(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::Cpu;
-
-    #[test]
-    fn keeps_only_permitted_kernel_parameters() {
-        let text = "BOOT_IMAGE=/vmlinuz root=UUID=1234 ip=192.0.2.7::192.0.2.1 intel-iommu=on iommu=pt pci=nommconf vfio-pci.ids=10de:2901 netconsole=@192.0.2.7/";
-        assert_eq!(command_line(text), "intel-iommu=on iommu=pt pci=nommconf vfio-pci.ids=10de:2901");
-    }
 
     #[test]
     fn keeps_one_processor_without_serial_number() {

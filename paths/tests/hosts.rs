@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use Status::{Fail, Pass, Unknown, Warn};
 use peerpath_paths::doctor::{Finding, Selection, Status, run_checks};
-use peerpath_paths::{Cause, HostFacts, Inventory, Limits, Platform, Request, Tree, write_snapshot};
+use peerpath_paths::{
+    Cause, HostFacts, Inventory, Limits, Platform, Request, Tree, public_command_line, write_snapshot,
+};
 
 use support::{EPYC, INTEL, Kind, Machine, bdf};
 
@@ -703,4 +705,23 @@ fn devices_are_found_below_their_function() {
     let function = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
     let tree = machine(EPYC).file(&format!("{function}/infiniband/mlx5_0/node_type"), "1: CA\n").tree();
     assert_eq!(Inventory::read(&tree).function_under("verbs:mlx5_0"), Some(bdf("0000:01:00.0")));
+}
+
+/// Each kept host gets parameters that are not public, with its own command line and with one full of mistakes.
+#[test]
+fn findings_do_not_depend_on_parameters_that_are_not_public() {
+    let mistakes = "pcie_acs_override=downstream,multifunction iommu=on intel_iommu=pt 'pci=disable_acs_redir=01:00.0;02:00.0' \
+                    pci=noacs smmu.bypassdev=0x0 pci-stub.ids=1234:5678 noats acpi=off swiotlb=\"force\" xen-pciback.hide=(01:00.0)";
+    let mut lines = 0;
+    for (host, variant) in variants() {
+        let tree = || tree(&host, &variant);
+        let own = tree().text("proc/cmdline");
+        lines += usize::from(own.is_some());
+        for line in own.as_deref().into_iter().chain([mistakes]) {
+            let whole = format!("root=UUID=1 iscsi_password=secret note=\"a iommu=off b\" {line} -- iommu=off");
+            let with = |line: &str| findings_of(&tree().with_command_line(line), None, None);
+            assert_eq!(with(&whole), with(&public_command_line(&whole)), "{host} {variant}: {line}");
+        }
+    }
+    assert!(lines > 10, "{lines} hosts have a command line");
 }

@@ -66,7 +66,9 @@ fn omits_network_addresses_and_serial_numbers() {
     let machine = Machine::new(&format!("{EPYC}Serial\t\t: 00000000c0ffee\nmicrocode\t: 0x1\n"))
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .endpoint("0000:01:00.0", "0000:00:01.0")
-        .command_line("root=UUID=c0ffee ip=192.0.2.7 intel_iommu=on iommu=pt netconsole=@192.0.2.7/")
+        .command_line(
+            "root=UUID=c0ffee ip=192.0.2.7 intel_iommu=on iommu=pt note=\"a iommu=c0ffee\" netconsole=@192.0.2.7/",
+        )
         .file("proc/version", "Linux version 7.2.12 (c0ffee@build) #1 SMP\n")
         .file(
             "proc/iomem",

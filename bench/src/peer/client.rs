@@ -5,13 +5,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use peerpath_importers::Endpoint;
-use peerpath_paths::{Explanation, Severity};
+use peerpath_paths::{Explanation, Severity, printable_within, public_command_line};
 
 use super::address;
 use super::connection::{Connection, ConnectionError, TIMES};
 use super::error::PeerError;
 use super::handshake::{self, HandshakeError};
-use super::message::{Closed, Echo, Echoing, Fill, Offer, Open, Opened, Post, Posted, Request, Response, Verify};
+use super::message::{
+    Closed, Echo, Echoing, Fill, MOST_REASON_CHARACTERS, Offer, Open, Opened, Post, Posted, Request, Response, Verify,
+};
 use super::remote_memory::RemoteMemory;
 use super::token::Token;
 use crate::failure::Failure;
@@ -49,7 +51,11 @@ impl Client {
         let connection = Connection::begin(stream, Some(interrupt.clone()), TIMES)
             .map_err(|error| ConnectionError::Frame(super::frame::FrameError::Broken(error)))?;
         match connection.receive(interrupt)? {
-            Response::Offer(offer) => Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer }),
+            Response::Offer(mut offer) => {
+                // The server may be another program, which sends its whole command line.
+                offer.environment.command_line = offer.environment.command_line.map(|text| public_command_line(&text));
+                Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer })
+            }
             other => Err(unexpected(other)),
         }
     }
@@ -163,7 +169,7 @@ fn reach(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 fn unexpected(response: Response) -> PeerError {
     match response {
         Response::Failed(failed) => PeerError::Failed(failed),
-        Response::Refused { why } => PeerError::Refused(why.chars().take(200).collect()),
+        Response::Refused { why } => PeerError::Refused(printable_within(&why, MOST_REASON_CHARACTERS)),
         _ => PeerError::Unexpected,
     }
 }

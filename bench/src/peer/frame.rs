@@ -4,8 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use peerpath_paths::printable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Maximum length of a message, in bytes.
 pub const LONGEST_BYTES: u32 = 1 << 20;
@@ -20,7 +22,7 @@ pub enum FrameError {
     #[error("the peer did not respond in time")]
     TooSlow,
     /// The length in the header exceeds the limit.
-    #[error("the peer announced a message of {0} bytes, the limit is {LONGEST_BYTES}")]
+    #[error("the peer announced a message of {0} bytes, which exceeds the limit")]
     TooLong(u32),
     /// The bytes are not a valid message of the expected type.
     #[error("the peer sent an invalid message")]
@@ -39,11 +41,19 @@ impl From<io::Error> for FrameError {
     }
 }
 
-/// Reads one message.
+/// Reads one message. Its texts are printable (see [`printable`]), so no later code has to trust the peer.
 ///
 /// # Errors
 /// See [`FrameError`].
 pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, FrameError> {
+    read_within(input, LONGEST_BYTES)
+}
+
+/// Reads one message of at most `longest_bytes`, as [`read`] does.
+///
+/// # Errors
+/// See [`FrameError`].
+pub(super) fn read_within<T: DeserializeOwned>(input: &mut impl Read, longest_bytes: u32) -> Result<T, FrameError> {
     let mut length = [0; 4];
     // The peer may close the connection between two messages.
     if input.read(&mut length[..1])? == 0 {
@@ -51,7 +61,7 @@ pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, FrameError>
     }
     input.read_exact(&mut length[1..])?;
     let length = u32::from_be_bytes(length);
-    if length > LONGEST_BYTES {
+    if length > longest_bytes {
         return Err(FrameError::TooLong(length));
     }
     // Allocate memory for the received bytes, not for the length in the header, which is untrusted.
@@ -60,7 +70,18 @@ pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, FrameError>
     if text.len() < length as usize {
         return Err(FrameError::Broken(io::ErrorKind::UnexpectedEof.into()));
     }
-    serde_json::from_slice(&text).map_err(FrameError::Garbled)
+    let mut message = serde_json::from_slice(&text).map_err(FrameError::Garbled)?;
+    make_printable(&mut message);
+    serde_json::from_value(message).map_err(FrameError::Garbled)
+}
+
+fn make_printable(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = printable(text),
+        Value::Array(list) => list.iter_mut().for_each(make_printable),
+        Value::Object(fields) => fields.values_mut().for_each(make_printable),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Writes one message.
@@ -130,7 +151,6 @@ impl Write for Timed<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::Value;
 
     fn framed(length: u32, bytes: &[u8]) -> Vec<u8> {
         [&length.to_be_bytes(), bytes].concat()
@@ -177,6 +197,15 @@ mod tests {
             let read = read::<Value>(&mut &framed(bytes.len() as u32, bytes)[..]);
             assert!(matches!(read, Err(FrameError::Garbled(_))), "{read:?}");
         }
+    }
+
+    #[test]
+    fn texts_of_the_peer_are_printable() {
+        let message =
+            r#"{"refused":{"why":"a\u001b[31m\u202e\nb","list":["\u061c",1,null],"count":18446744073709551615}}"#;
+        let read: Value = read(&mut &framed(message.len() as u32, message.as_bytes())[..]).unwrap();
+        let expected = serde_json::json!({"refused": {"why": "a\u{fffd}[31m\u{fffd} b", "list": ["\u{fffd}", 1, null], "count": u64::MAX}});
+        assert_eq!(read, expected);
     }
 
     proptest! {

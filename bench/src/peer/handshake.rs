@@ -5,14 +5,18 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use peerpath_paths::printable_within;
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
 use super::frame::{self, FrameError, Timed};
+use super::message::MOST_REASON_CHARACTERS;
 use super::token::{Nonce, Proof, Side, Token};
 
 /// Timeout for the whole handshake. It holds however slowly the other side sends.
 pub const TIME: Duration = Duration::from_secs(10);
+/// Maximum length of a message that the server reads before the client has proved that it knows the token, in bytes.
+const LONGEST_UNPROVED_BYTES: u32 = 1024;
 
 /// The messages of the handshake, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +93,7 @@ pub fn as_server(stream: &TcpStream, token: &Token, within: Duration) -> Result<
     let mut timed = Timed::until(stream, Instant::now() + within);
     let own = Nonce::random()?;
     frame::write(&mut timed, &Handshake::Hello { version: VERSION, nonce: own.clone() })?;
-    let (version, nonce, proof) = match frame::read(&mut timed)? {
+    let (version, nonce, proof) = match frame::read_within(&mut timed, LONGEST_UNPROVED_BYTES)? {
         Handshake::Prove { version, nonce, proof } => (version, nonce, proof),
         other => return Err(refuse(&mut timed, unexpected(other))),
     };
@@ -127,9 +131,16 @@ pub fn as_client(stream: &TcpStream, token: &Token, within: Duration) -> Result<
 
 fn unexpected(message: Handshake) -> HandshakeError {
     match message {
-        Handshake::Refused { why } => HandshakeError::Refused { why: why.chars().take(200).collect() },
+        Handshake::Refused { why } => HandshakeError::Refused { why: printable_within(&why, MOST_REASON_CHARACTERS) },
         _ => HandshakeError::Unexpected,
     }
+}
+
+/// Tells a client that its address sent too many wrong proofs, without a handshake.
+pub(super) fn refuse_for_now(stream: &TcpStream) {
+    let why = "too many wrong tokens from this address, try again in some seconds".to_owned();
+    // The send buffer of a new connection is empty, so this does not wait.
+    let _ = frame::write(&mut Timed::within(stream, Duration::from_secs(1)), &Handshake::Refused { why });
 }
 
 /// Sends the reason to the peer if it is still connected.

@@ -1,21 +1,22 @@
 //! Accepts clients and serves one at a time. A connection with an incomplete handshake occupies a thread for at most some
-//! seconds.
+//! seconds, and one address can occupy only its share of the threads (`admission`).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::admission::{Admission, Ticket};
 use super::connection::{Connection, ConnectionError, TIMES};
+use super::event_log::Throttle;
 use super::frame::FrameError;
-use super::handshake;
+use super::handshake::{self, HandshakeError};
 use super::message::{Request, Response};
 use super::token::Token;
 use crate::interrupt::Interrupt;
 
-/// Maximum number of connections with an incomplete handshake. Further connections are closed at once.
-const MOST_UNAUTHENTICATED: usize = 16;
 /// Interval between checks for a new connection and for a signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -32,7 +33,7 @@ pub struct Listener<'a> {
     pub token: &'a Token,
     /// Flag that ends the listener.
     pub interrupt: &'a Interrupt,
-    /// Receives one line of text per event, for the operator.
+    /// Receives one line of text per event, for the operator. Rejected connections get one line per 10 seconds.
     pub log: &'a (dyn Fn(&str) + Sync),
     /// Serves one client.
     pub session: &'a Session<'a>,
@@ -40,8 +41,21 @@ pub struct Listener<'a> {
 
 #[derive(Default)]
 struct Connections {
-    unauthenticated: AtomicUsize,
+    /// Connections with an incomplete handshake.
+    admission: Mutex<Admission<Arc<TcpStream>>>,
+    rejections: Mutex<Throttle>,
     served: AtomicBool,
+}
+
+impl Connections {
+    fn admission(&self) -> MutexGuard<'_, Admission<Arc<TcpStream>>> {
+        // Each change completes before anything can panic.
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rejections(&self) -> MutexGuard<'_, Throttle> {
+        self.rejections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Listener<'_> {
@@ -54,38 +68,93 @@ impl Listener<'_> {
         let connections = Connections::default();
         thread::scope(|scope| {
             while !self.interrupt.is_set() {
+                self.log_summary(&connections);
                 match self.socket.accept() {
-                    Ok((stream, from))
-                        if connections.unauthenticated.load(Ordering::Relaxed) < MOST_UNAUTHENTICATED =>
-                    {
-                        connections.unauthenticated.fetch_add(1, Ordering::Relaxed);
+                    Ok((stream, from)) => {
+                        let Some((ticket, stream)) = self.admit(stream, from, &connections) else { continue };
                         let connections = &connections;
-                        scope.spawn(move || self.accept(stream, from, connections));
-                    }
-                    Ok((_, from)) => {
-                        (self.log)(&format!("{from}: rejected, too many connections are waiting for their handshake"))
+                        let accept = move || self.accept(ticket, stream, from, connections);
+                        if let Err(error) = thread::Builder::new().spawn_scoped(scope, accept) {
+                            connections.admission().leave(ticket);
+                            self.reject(connections, &format!("{from}: rejected, cannot start a thread: {error}"));
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(POLL_INTERVAL),
                     // Either the client closed the connection already, or no file descriptor is free. The next attempt may
                     // succeed.
                     Err(error) => {
-                        (self.log)(&format!("cannot accept a connection: {error}"));
+                        self.reject(&connections, &format!("cannot accept a connection: {error}"));
                         thread::sleep(POLL_INTERVAL);
                     }
                 }
+            }
+            for stream in connections.admission().connections() {
+                // The shutdown fails if the client closed the connection already.
+                let _ = stream.shutdown(Shutdown::Both);
             }
         });
         Ok(())
     }
 
-    fn accept(&self, stream: TcpStream, from: SocketAddr, connections: &Connections) {
+    /// Logs a rejection, unless one was logged just before: then it is only counted.
+    fn reject(&self, connections: &Connections, line: &str) {
+        self.log_summary(connections);
+        let prints = connections.rejections().lets_through(Instant::now());
+        if prints {
+            (self.log)(line);
+        }
+    }
+
+    fn log_summary(&self, connections: &Connections) {
+        let summary = connections.rejections().summary(Instant::now());
+        if let Some(summary) = summary {
+            (self.log)(&summary);
+        }
+    }
+
+    /// Gives a connection a place for its handshake; `None` if its address has used up its wrong proofs.
+    fn admit(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        connections: &Connections,
+    ) -> Option<(Ticket, Arc<TcpStream>)> {
+        let stream = Arc::new(stream);
+        let admitted = connections.admission().admit(from.ip(), Arc::clone(&stream), Instant::now());
+        match admitted {
+            Ok((ticket, displaced)) => {
+                if let Some(displaced) = displaced {
+                    let _ = displaced.shutdown(Shutdown::Both);
+                }
+                Some((ticket, stream))
+            }
+            Err(_) => {
+                handshake::refuse_for_now(&stream);
+                self.reject(connections, &format!("{from}: rejected, too many wrong tokens from this address"));
+                None
+            }
+        }
+    }
+
+    fn accept(&self, ticket: Ticket, stream: Arc<TcpStream>, from: SocketAddr, connections: &Connections) {
         // On some systems an accepted socket inherits the non-blocking mode of the listener, so reset it.
         let handshake = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
         let handshake = handshake.and_then(|()| handshake::as_server(&stream, self.token, handshake::TIME));
-        connections.unauthenticated.fetch_sub(1, Ordering::Relaxed);
-        if let Err(error) = handshake {
-            return (self.log)(&format!("{from}: rejected, {error}"));
-        }
+        let has_place = {
+            let mut admission = connections.admission();
+            if matches!(handshake, Err(HandshakeError::Token)) {
+                admission.wrong_proof(from.ip(), Instant::now());
+            }
+            admission.leave(ticket).is_some()
+        };
+        // Without its place the connection was shut down, maybe during the handshake.
+        let stream = match (handshake, Arc::into_inner(stream).filter(|_| has_place)) {
+            (Err(error), Some(_)) => return self.reject(connections, &format!("{from}: rejected, {error}")),
+            (_, None) => {
+                return self.reject(connections, &format!("{from}: rejected, a newer connection needed its place"));
+            }
+            (Ok(()), Some(stream)) => stream,
+        };
         let connection = match Connection::begin(stream, None, TIMES) {
             Ok(connection) => connection,
             Err(error) => return (self.log)(&format!("{from}: rejected, {error}")),

@@ -6,9 +6,11 @@
 //! detects a lost connection ([`connection`]).
 
 pub mod address;
+mod admission;
 pub mod client;
 pub mod connection;
 pub mod error;
+mod event_log;
 pub mod frame;
 pub mod handshake;
 pub mod listener;

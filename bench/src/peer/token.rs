@@ -1,6 +1,7 @@
 //! The shared token, and proofs that client and server know it. The token itself is never sent.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -87,6 +88,13 @@ impl Token {
             ));
         }
         Ok(Some(Self(token.to_vec())))
+    }
+
+    /// The permission bits of a token file with which other users can read it, e.g. 0o044. `None` if no other user can, or if it
+    /// is not a regular file.
+    pub fn exposed_mode(file: &Path) -> Option<u32> {
+        let metadata = std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file)?;
+        Some(metadata.permissions().mode() & 0o044).filter(|bits| *bits != 0)
     }
 
     /// Creates a random token. Returns the token and its text.
@@ -203,6 +211,21 @@ mod tests {
         let found = Token::find(Some(&path), Some("the token of the environment".into())).unwrap().unwrap();
         assert_eq!(found.0, b"a token of one file");
         assert!(Token::find(None, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_exposed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "the token of this test").unwrap();
+        for (mode, exposed) in
+            [(0o600, None), (0o400, None), (0o640, Some(0o040)), (0o604, Some(0o004)), (0o644, Some(0o044))]
+        {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Token::exposed_mode(&path), exposed, "{mode:o}");
+        }
+        assert_eq!(Token::exposed_mode(Path::new("/dev/null")), None);
+        assert_eq!(Token::exposed_mode(Path::new("/nonexistent")), None);
     }
 
     #[test]

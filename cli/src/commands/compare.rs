@@ -9,7 +9,8 @@ use peerpath_report::compare::{self, Comparison, Options, Verdict};
 use peerpath_report::saved::{self, RESULT_FILE, ReadError, ReadErrorReason, Saved};
 
 use crate::table::{self, Table};
-use crate::terminal::{self, print, print_json, printable};
+use crate::terminal::{self, print, print_json};
+use peerpath_paths::printable;
 
 /// Compare a result with an earlier one, measurement by measurement.
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod plan_file;
 mod report;
 mod run;
 mod serve;
+mod shared_token;
 mod signals;
 mod snapshot;
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Bdf, Inventory, PathName, PathReport, Request};
+use peerpath_paths::{Bdf, Inventory, PathName, PathReport, Request, printable};
 
 use super::inspected_host::{self as host, Exporter, InspectOptions};
 use crate::terminal::{self, print, print_json_array};
@@ -102,7 +102,7 @@ fn detail(report: &PathReport) -> String {
     {
         // The line `rule` already states the rule.
         for line in lines.iter().filter(|line| *line != report.rule.describe()) {
-            text += &format!("  {head:<13} {}\n", crate::terminal::printable(line));
+            text += &format!("  {head:<13} {}\n", printable(line));
         }
     }
     text

@@ -17,7 +17,7 @@ use peerpath_bench::environment::{Host, utc_now};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::peer::client::Client;
-use peerpath_bench::peer::token::{self, Token};
+use peerpath_bench::peer::token;
 use peerpath_bench::result::{Outcome, RunResult};
 use peerpath_bench::route::Routes;
 use peerpath_bench::run::Runner;
@@ -26,7 +26,7 @@ use peerpath_exporter::OpenOptions;
 use peerpath_paths::{PathName, Tree};
 
 use super::signals::catch_signals;
-use super::tool;
+use super::{shared_token, tool};
 use crate::hints::CommandLine;
 use crate::terminal::{self, print};
 pub(super) use options::RunCommand;
@@ -105,7 +105,7 @@ impl RunCommand {
         }
         // The peer's sources are unknown before the connection. These checks accept any source, so use a placeholder.
         self.plan(Some(&["host:1".to_owned()]))?.check()?;
-        let token = Token::find(self.token_file.as_deref(), std::env::var_os(token::VARIABLE))?;
+        let token = shared_token::find(self.token_file.as_deref())?;
         let token = token.ok_or_else(|| {
             Failure::bad_input(
                 format!("cannot authenticate to {at}"),

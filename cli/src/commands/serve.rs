@@ -1,6 +1,5 @@
 //! `peerpath serve`.
 
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,15 +8,15 @@ use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::peer::address::{LOOPBACK, resolve};
 use peerpath_bench::peer::listener::Listener;
-use peerpath_bench::peer::token::{self, Token};
+use peerpath_bench::peer::token::Token;
 use peerpath_bench::plan::Target;
 use peerpath_bench::run::Server;
 use peerpath_exporter::{OpenOptions, Source};
 use peerpath_importers::QueuePairOptions;
 
 use super::signals::catch_signals;
-use super::tool;
-use crate::terminal::{print, printable};
+use super::{shared_token, tool};
+use crate::terminal::{note, print};
 
 /// Export memory of this host to `run --peer` on another host: the server of an RDMA run between two hosts.
 #[derive(Debug, Args)]
@@ -68,7 +67,7 @@ impl Serve {
         let sources: Vec<Source> = self.from.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         let target: Target = self.to.parse()?;
         let addresses = self.listen.as_deref().map_or_else(|| Ok(vec![LOOPBACK]), resolve)?;
-        let given = Token::find(self.token_file.as_deref(), std::env::var_os(token::VARIABLE))?;
+        let given = shared_token::find(self.token_file.as_deref())?;
         let interrupt = catch_signals()?;
         let open = OpenOptions { huge_pages: self.hugepages, ..OpenOptions::default() };
         let connection =
@@ -84,7 +83,8 @@ impl Serve {
         };
         server.check()?;
         let socket = listen(&addresses)?;
-        let at = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+        let local = socket.local_addr().ok();
+        let at = local.map_or_else(|| "?".to_owned(), |address| address.to_string());
         let (token, generated) = match given {
             Some(token) => (token, None),
             None => Token::random().map(|(token, text)| (token, Some(text))).map_err(|error| {
@@ -92,15 +92,18 @@ impl Serve {
             })?,
         };
         print(&format!("{} exported through {target} at {at}; Ctrl-C ends the server\n", self.from.join(", ")))?;
+        if local.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
+            note(&format!(
+                "Warning: other hosts can connect to {at}, and the connection is neither encrypted nor protected against changes. \
+                 Unless the network is trusted, listen on loopback and use `ssh -L`."
+            ));
+        }
         if let Some(text) = generated {
             print(&format!("PEERPATH_TOKEN={text}\n"))?;
         }
-        let log = |line: &str| {
-            // A closed standard error does not stop the server.
-            let _ = writeln!(std::io::stderr(), "{}", printable(line));
-        };
         let session = |peer: &_| server.session(peer);
-        let listener = Listener { socket: &socket, token: &token, interrupt: &interrupt, log: &log, session: &session };
+        let listener =
+            Listener { socket: &socket, token: &token, interrupt: &interrupt, log: &note, session: &session };
         listener.serve().map_err(|error| {
             Failure::internal("cannot accept connections", &error, "check that the address still belongs to this host")
         })?;

@@ -18,8 +18,9 @@ Example:
   peerpath snapshot host.tar.gz
   peerpath paths --root host.tar.gz         on another machine
 
-The snapshot has PCI config space, BARs, IOMMU groups, drivers and the kernel command line. It has no serial numbers and no \
-network addresses. Run as root: other users can read only the first 64 bytes of config space, without the ACS settings.")]
+The snapshot has PCI config space, BARs, IOMMU groups, drivers and kernel parameters. It has no serial numbers, no \
+network addresses, and only kernel parameters that cannot be a secret. Run as root: other users can read only the first 64 bytes \
+of config space, without the ACS settings.")]
 pub(super) struct Snapshot {
     /// File to write
     #[arg(value_name = "FILE.tar.gz")]

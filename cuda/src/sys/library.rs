@@ -8,6 +8,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::sync::OnceLock;
 
 use libloading::Library;
+use peerpath_paths::printable;
 
 use super::abi::{
     Address, Attribute, CUcontext, CUevent, CUexternalMemory, CUfunction, CUmodule, CUstream, Code, Device,
@@ -293,9 +294,9 @@ impl Driver {
     }
 }
 
-/// Decodes the text up to the terminating zero, without control characters.
+/// Decodes the text up to the terminating zero, and makes it printable.
 fn string(text: &[c_char]) -> String {
     // `c_char` is signed on some architectures.
     let bytes = text.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|byte| *byte != 0);
-    bytes.map(char::from).filter(|letter| !letter.is_control()).collect::<String>().trim().to_owned()
+    printable(&bytes.map(char::from).collect::<String>()).trim().to_owned()
 }

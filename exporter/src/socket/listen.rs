@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
 
+use super::lock::PathLock;
 use crate::Error;
 
 /// Listening socket with mode 0600. Dropping it removes its file.
@@ -19,11 +20,14 @@ pub(super) struct Listener {
     path: PathBuf,
     /// Device and inode number of the file, so that drop does not remove another file at the same path.
     identity: (u64, u64),
+    /// Released after the file is removed.
+    _lock: PathLock,
 }
 
 impl Listener {
     pub(super) fn bind(path: &Path) -> Result<Self, Error> {
         let address = address(path)?;
+        let lock = PathLock::acquire(path)?;
         make_room(path, &address)?;
         let failed =
             |operation| move |errno: Errno| Error::Socket { path: path.to_owned(), operation, source: errno.into() };
@@ -38,7 +42,7 @@ impl Listener {
         let metadata =
             metadata.map_err(|source| Error::Socket { path: path.to_owned(), operation: "create", source })?;
         let identity = (metadata.dev(), metadata.ino());
-        let listener = Self { socket, path: path.to_owned(), identity };
+        let listener = Self { socket, path: path.to_owned(), identity, _lock: lock };
         let backlog = Backlog::new(16).map_err(failed("listen on"))?;
         listen(&listener.socket, backlog).map_err(failed("listen on"))?;
         Ok(listener)
@@ -70,7 +74,7 @@ pub(super) fn address(path: &Path) -> Result<UnixAddr, Error> {
     UnixAddr::new(path).map_err(|_| bad("the path exceeds 107 bytes"))
 }
 
-/// Removes a stale socket at the path. Fails if another file is there, or if a process serves the socket.
+/// Removes a stale socket at the path, whose lock the caller holds. Fails if another file is there, or if a process serves the socket.
 fn make_room(path: &Path, address: &UnixAddr) -> Result<(), Error> {
     let failed = |operation| move |source| Error::Socket { path: path.to_owned(), operation, source };
     let metadata = match fs::symlink_metadata(path) {
@@ -114,6 +118,43 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         Listener::bind(&path).unwrap();
+    }
+
+    /// Threads stand for processes: a lock belongs to an open file, not to a process.
+    #[test]
+    fn only_one_of_many_starts_replaces_a_stale_socket() {
+        const STARTS: usize = 16;
+        for round in 0..50 {
+            let base = tempfile::tempdir().unwrap();
+            let path = base.path().join("socket");
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let barrier = std::sync::Barrier::new(STARTS);
+            let started: Vec<_> = std::thread::scope(|scope| {
+                let start = || {
+                    barrier.wait();
+                    Listener::bind(&path)
+                };
+                let threads: Vec<_> = (0..STARTS).map(|_| scope.spawn(start)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let serving: Vec<_> = started.iter().filter_map(|started| started.as_ref().ok()).collect();
+            assert_eq!(serving.len(), 1, "round {round}: {started:?}");
+            let found = fs::symlink_metadata(&path).unwrap();
+            assert_eq!(serving[0].identity, (found.dev(), found.ino()), "round {round}");
+            assert!(
+                started.iter().all(|started| matches!(started, Ok(_) | Err(Error::SocketTaken { .. }))),
+                "{started:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn leaves_no_file_and_ignores_those_of_a_killed_process() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("socket");
+        fs::write(base.path().join("socket.lock"), "").unwrap();
+        drop(Listener::bind(&path).unwrap());
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
     }
 
     #[test]

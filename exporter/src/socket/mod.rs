@@ -7,6 +7,7 @@
 //! sender tells the receivers before it closes the function, which revokes the dma-buf.
 
 mod listen;
+mod lock;
 mod protocol;
 mod receiver;
 mod sender;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{connect, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
+use peerpath_paths::printable_within;
 
 use super::listen::{address, new_socket};
 use super::protocol::{
@@ -19,6 +20,8 @@ use super::sender::readable;
 use crate::sys::{dma_buf, message};
 use crate::{Buffer, Error, Exporter, Handle, Origin, Removal, View, check_length, check_span, page_bytes};
 
+/// Maximum length of a text of the sender, in characters, as it is shown.
+const MOST_REASON_CHARACTERS: usize = 200;
 /// Timeout for sending or receiving one message.
 const TIMEOUT: TimeVal = TimeVal::new(10, 0);
 
@@ -112,12 +115,15 @@ fn receive_description(socket: &OwnedFd, path: &Path) -> Result<(Description, Ow
         return Err(bad("the kernel truncated the list of file descriptors of the message"));
     }
     if let Some((Reply::Error(why), _)) = parse(message) {
-        return Err(bad(&why.chars().take(200).collect::<String>()));
+        return Err(bad(&printable_within(&why, MOST_REASON_CHARACTERS)));
     }
     // The newline is optional, because the end of the message also ends the line.
     let line = message.strip_suffix(b"\n").unwrap_or(message);
-    let description =
-        serde_json::from_slice(line).map_err(|error| bad(&format!("cannot parse the message: {error}")))?;
+    let description = serde_json::from_slice(line).map_err(|error| {
+        // The error quotes the message.
+        let quoted = printable_within(&error.to_string(), MOST_REASON_CHARACTERS);
+        bad(&format!("cannot parse the message: {quoted}"))
+    })?;
     match (received.fds.pop(), received.fds.len()) {
         (Some(fd), 0) => Ok((description, fd)),
         (None, _) => Err(bad("the message has no file descriptor")),
@@ -215,7 +221,10 @@ impl Connection {
                 into.copy_from_slice(bytes);
                 Ok(())
             }
-            Some((Reply::Error(why), _)) => Err(io::Error::other(format!("the sender reports: {why}"))),
+            Some((Reply::Error(why), _)) => {
+                let why = printable_within(&why, MOST_REASON_CHARACTERS);
+                Err(io::Error::other(format!("the sender reports: {why}")))
+            }
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the sender sent an invalid reply")),
         }
     }

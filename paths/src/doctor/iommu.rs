@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::context::few;
 use super::{Context, Verdict};
-use crate::function::printable;
+use crate::function::printable_name;
 use crate::{
     Architecture, Cause, Cpu, Function, GroupMembership, Host, IommuGroup, KernelRules, KernelVersion, LegacyDma,
     Platform,
@@ -156,7 +156,7 @@ fn examples(at: &Context<'_>) -> String {
     const SHOWN: usize = 3;
     let groups = at.topology().groups().keys().take(SHOWN);
     let names = groups.flat_map(|number| devices_of(at, *number));
-    let names: Vec<_> = names.take(SHOWN).map(|name| printable(&name)).collect();
+    let names: Vec<_> = names.take(SHOWN).map(|name| printable_name(&name)).collect();
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 

@@ -26,6 +26,7 @@ mod platform;
 mod process;
 mod vmd;
 
+pub(crate) use boot_options::judges as judges_boot_option;
 pub use context::Selection;
 pub use finding::{Finding, Status};
 pub use live::{GpuFacts, Gpus, LiveFacts, Use};

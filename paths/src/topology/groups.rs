@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::function::printable;
+use crate::function::printable_name;
 use crate::{Bdf, Function, GroupMembership, Tree};
 
 /// An IOMMU group.
@@ -55,7 +55,7 @@ pub(super) fn groups(tree: &Tree, functions: &mut [Function]) -> BTreeMap<u32, I
             number,
             IommuGroup {
                 number,
-                domain_type: text("type").map(|text| printable(&text)).filter(|text| !text.is_empty()),
+                domain_type: text("type").map(|text| printable_name(&text)).filter(|text| !text.is_empty()),
                 noiommu: text("name").as_deref() == Some("vfio-noiommu"),
                 reserved: text("reserved_regions").and_then(|text| reserved_regions(&text)),
                 members,
@@ -87,7 +87,7 @@ fn reserved_region(line: &str) -> Option<ReservedRegion> {
     let mut fields = line.split_whitespace();
     let mut address = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
     let (first, last) = (address()?, address()?);
-    Some(ReservedRegion { first, last, kind: printable(fields.next()?) }).filter(|_| first <= last)
+    Some(ReservedRegion { first, last, kind: printable_name(fields.next()?) }).filter(|_| first <= last)
 }
 
 #[cfg(test)]

@@ -80,11 +80,11 @@ fn optional(text: Option<&String>) -> String {
     text.map(|text| field(text)).unwrap_or_default()
 }
 
-/// A spreadsheet runs text that starts with one of these as a formula.
-const FORMULAS: [char; 4] = ['=', '+', '-', '@'];
+/// A spreadsheet runs text that starts with one of these as a formula, some of them after white space, or in the full-width form.
+const FORMULAS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
 fn field(text: &str) -> String {
-    let text = if text.starts_with(FORMULAS) { format!("'{text}") } else { text.to_owned() };
+    let text = if text.trim_start().starts_with(FORMULAS) { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
@@ -96,6 +96,9 @@ mod tests {
     fn quotes_fields_and_disarms_formulas() {
         assert_eq!(field("rxe0"), "rxe0");
         assert_eq!(field("a,\"b\""), "\"a,\"\"b\"\"\"");
+        for formula in ["=1", "+1", "-1", "@SUM(1)", " =1", "\t=1", "＝1"] {
+            assert_eq!(field(formula), format!("'{formula}"));
+        }
         assert_eq!(field("=HYPERLINK(\"x\")"), "\"'=HYPERLINK(\"\"x\"\")\"");
     }
 }

@@ -1,5 +1,6 @@
 //! The run of a result, and the host it ran on.
 
+use peerpath_paths::public_command_line;
 use serde_json::Value;
 
 use super::object::Object;
@@ -123,12 +124,14 @@ pub(super) fn read_environment(environment: Object<'_>) -> SavedEnvironment {
 /// Fields of an object as name and value.
 fn facts(object: Object<'_>, except: &[&str]) -> Vec<(String, String)> {
     let present = object.entries().filter(|(key, value)| !except.contains(&key.as_str()) && !value.is_null());
-    present.take(MAX_FACTS).map(|(key, value)| (clean_name(key), value_text(value))).collect()
+    present.take(MAX_FACTS).map(|(key, value)| (clean_name(key), value_text(key, value))).collect()
 }
 
-/// A JSON value as text: lists without brackets, strings without quotes.
-fn value_text(value: &Value) -> String {
-    let one = |value: &Value| match value {
+/// The JSON value of a key as text: lists without brackets, strings without quotes.
+fn value_text(key: &str, value: &Value) -> String {
+    let one = |key: &str, value: &Value| match value {
+        // The program that wrote the result may have saved the whole command line.
+        Value::String(text) if key == "command_line" => public_command_line(text),
         Value::String(text) => text.clone(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
@@ -137,12 +140,12 @@ fn value_text(value: &Value) -> String {
     };
     clean_sentence(&match value {
         Value::Array(list) if list.is_empty() => "none".to_owned(),
-        Value::Array(list) => list.iter().take(MAX_ENTRIES).map(one).collect::<Vec<_>>().join(", "),
+        Value::Array(list) => list.iter().take(MAX_ENTRIES).map(|value| one(key, value)).collect::<Vec<_>>().join(", "),
         Value::Object(facts) => {
             let facts: Vec<String> =
-                facts.iter().take(MAX_FACTS).map(|(key, value)| format!("{} {}", key, one(value))).collect();
+                facts.iter().take(MAX_FACTS).map(|(key, value)| format!("{} {}", key, one(key, value))).collect();
             facts.join(", ")
         }
-        other => one(other),
+        other => one(key, other),
     })
 }

@@ -16,8 +16,9 @@ use crate::environment::Host;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::peer::client::Client;
-use crate::peer::handshake::{self, as_server};
+use crate::peer::handshake::{self, HandshakeError, as_server};
 use crate::peer::listener::Listener;
+use crate::peer::token::Token;
 use crate::plan::{Mode, Plan, Target};
 use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
@@ -286,6 +287,47 @@ fn silent_connections_do_not_disturb_a_run() {
         assert_eq!(run(at, &[Op::Write], |_| ()).unwrap().cells.len(), 6);
         drop(silent);
     });
+}
+
+/// One address opens connections as fast as it can and sends nothing, or guesses. The owner has the same address, so nothing but
+/// the handshake distinguishes them.
+#[test]
+fn strangers_do_not_keep_the_owner_out() {
+    let (_, log) = served(&target(), &["host:4K"], |at| {
+        let mut idle = Vec::new();
+        for _ in 0..25 {
+            idle.extend((0..40).map(|_| TcpStream::connect(at).unwrap()));
+            // The previous client may still be served.
+            drop(connected(at));
+        }
+        drop(idle);
+    });
+    assert_eq!(
+        log.iter().filter(|line| line.contains("served") && !line.contains("another peer")).count(),
+        25,
+        "{log:?}"
+    );
+    let rejections = log.iter().filter(|line| line.contains("a newer connection") || line.contains("more connections"));
+    assert!(rejections.count() < 50, "{log:?}");
+}
+
+#[test]
+fn an_address_can_guess_only_a_few_times_in_a_row() {
+    let wrong = Token::find(None, Some("some other token".into())).unwrap().unwrap();
+    let (_, log) = served(&target(), &["host:4K"], |at| {
+        let guess = |_: u32| {
+            let stream = TcpStream::connect(at).unwrap();
+            match handshake::as_client(&stream, &wrong, LONG) {
+                Err(HandshakeError::Refused { why }) => why,
+                other => panic!("{other:?}"),
+            }
+        };
+        // A slow machine may need longer for four guesses than they are remembered.
+        let mut answers = (0..500).map(guess);
+        assert_eq!(answers.next().as_deref(), Some("the token is wrong"));
+        assert!(answers.any(|why| why.contains("too many wrong tokens")));
+    });
+    assert!(log.iter().any(|line| line.contains("has not proved that it knows the token")), "{log:?}");
 }
 
 /// The requests of a client in a cell, each with the type of its response.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use peerpath_exporter::{Exporter, OpenOptions, Source};
 use peerpath_host::Options;
 use peerpath_importers::{Device, QueuePairOptions};
-use peerpath_paths::Tree;
+use peerpath_paths::{Tree, printable};
 
 use super::cell_error::CellError;
 use super::export_spec::unopened;
@@ -117,7 +117,8 @@ impl Session<'_> {
             tool: self.server.tool.clone(),
             environment,
             target: CellTarget { kind: target.importer.kind().into(), device: info.name.clone(), bdf: info.bdf },
-            sources: sources.iter().map(ToString::to_string).collect(),
+            // The client shows these names, and sends one of them back.
+            sources: sources.iter().map(|source| printable(&source.to_string())).collect(),
         }
     }
 

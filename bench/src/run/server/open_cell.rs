@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Buffer, Source};
 use peerpath_importers::{Op, Registration, Role};
-use peerpath_paths::Explanation;
+use peerpath_paths::{Explanation, printable};
 
 use super::super::cell_error::CellError;
 use super::super::export_spec::{ExportSpec, mapped_at_once};
@@ -124,7 +124,7 @@ fn spec_of(session: &Session<'_>, open: &Open) -> Result<CellSpec, CellError> {
 }
 
 fn find(session: &Session<'_>, name: &str) -> Result<Source, CellError> {
-    session.server.sources.iter().find(|source| source.to_string() == name).cloned().ok_or_else(|| {
+    session.server.sources.iter().find(|source| printable(&source.to_string()) == name).cloned().ok_or_else(|| {
         CellError::failed(
             "the server does not serve this source",
             Explanation::uncaused(

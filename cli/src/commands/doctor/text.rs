@@ -2,11 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use peerpath_paths::Cause;
 use peerpath_paths::doctor::{Finding, Status};
+use peerpath_paths::{Cause, printable};
 
 use crate::hints::CommandLine;
-use crate::terminal::printable;
 use crate::text_layout::hanging;
 
 /// Maximum width: longer lines are hard to read even on a wide terminal.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use peerpath_bench::failure::Failure;
 use peerpath_paths::kernel_log::{self, LogExplanation};
-use peerpath_paths::{Cause, Severity};
+use peerpath_paths::{Cause, Severity, printable};
 use serde::Serialize;
 
 use super::host_names::HostNames;
@@ -164,7 +164,7 @@ impl<W: Write> Filter<W> {
             let driver =
                 function.driver.as_ref().map_or(", no driver".to_owned(), |driver| format!(", driver {driver}"));
             let text = format!("{bdf}{} is {}{driver}", self.names.place(), function.name);
-            facts += &hanging("   on: ", 7, &terminal::printable(&text), self.width);
+            facts += &hanging("   on: ", 7, &printable(&text), self.width);
         }
         if let Some((bdf, bar)) = self.bar(line) {
             let text = format!("as a physical address, the address lies in BAR {bar} of {bdf}{}", self.names.place());

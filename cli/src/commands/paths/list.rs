@@ -1,13 +1,13 @@
 //! Pairs as a list with one line per pair. The lines are printed as they are computed: a host can have millions of pairs.
 
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Bdf, Inventory, PathReport, Request};
+use peerpath_paths::{Bdf, Inventory, PathReport, Request, printable};
 
 use super::NO_PAIRS;
 use super::gpu_rules::GpuRules;
 use super::reasons::Reasons;
 use crate::table::{self, Table};
-use crate::terminal::{self, print as print_text, printable, stream};
+use crate::terminal::{self, print as print_text, stream};
 
 /// Prints the pairs of one exporter, of one importer, or of all. `facts` adds the deciding fact to each line; otherwise the
 /// reasons are grouped below the list.

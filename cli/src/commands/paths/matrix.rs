@@ -1,13 +1,12 @@
 //! Prints GPUs, RDMA NICs, NVMe drives and functions bound to VFIO as a matrix of exporters and importers that fits one screen.
 
 use peerpath_paths::{
-    Bdf, Cause, EndpointKind, ExporterRule, Function, Inventory, Locality, PathMatrix, Predictor, Request,
+    Bdf, Cause, EndpointKind, ExporterRule, Function, Inventory, Locality, PathMatrix, Predictor, Request, printable,
 };
 
 use super::gpu_rules::GpuRules;
 use super::reasons::Reasons;
 use super::{NO_PAIRS, short};
-use crate::terminal::printable;
 use crate::text_layout::hanging;
 
 /// Width if standard output is not a terminal.

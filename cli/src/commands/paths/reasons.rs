@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use peerpath_paths::{Bdf, Cause, PathName, PathReport};
+use peerpath_paths::{Bdf, Cause, PathName, PathReport, printable};
 
-use crate::terminal::printable;
 use crate::text_layout::hanging;
 
 /// Maximum number of groups. Further reasons are counted, not listed.

@@ -1,12 +1,11 @@
 //! The cells of a result as a table.
 
 use peerpath_bench::result::{Cell, Latency, Outcome};
-use peerpath_paths::PathName;
+use peerpath_paths::{PathName, printable};
 use peerpath_report::units;
 
 use crate::hints::CommandLine;
 use crate::table::{Table, number, text};
-use crate::terminal::printable;
 
 /// A table of cells, followed by the reason and remedy of those that did not pass.
 pub(super) fn render(cells: &[Cell], command_line: &CommandLine, width: usize) -> String {

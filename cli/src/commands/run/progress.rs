@@ -1,11 +1,12 @@
 //! Progress of a run on standard error: a bar on a terminal, otherwise one line per cell.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::run::Progress;
+use peerpath_paths::printable;
 
 use crate::hints::CommandLine;
 use crate::terminal;
@@ -47,10 +48,9 @@ impl Progress for Bar<'_> {
     }
 
     fn begin(&mut self, what: &str) {
-        self.bar.set_message(what.to_owned());
+        self.bar.set_message(printable(what));
         if !self.on_terminal {
-            // A closed standard error does not stop the run.
-            let _ = writeln!(std::io::stderr(), "[{}/{}] {what}", self.done + 1, self.total);
+            terminal::note(&format!("[{}/{}] {what}", self.done + 1, self.total));
         }
     }
 

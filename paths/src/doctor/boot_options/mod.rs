@@ -8,12 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::context::few;
 use super::{Context, Verdict};
 use crate::function_list::{DISABLE_REDIRECT, Index, Pattern, cleared_at_boot};
-use crate::{Bdf, Capability, CommandLine, Function, Platform, boot_option};
+use crate::{Bdf, Capability, CommandLine, Function, Platform, boot_option, printable_within};
 
 use known::Meaning;
 
+/// Parameters with a list of IDs of functions.
+const ID_LISTS: [&str; 2] = ["vfio_pci.ids", "pci_stub.ids"];
+/// A parameter of vendor kernels.
+const VENDOR_BYPASS: &str = "smmu.bypassdev";
 /// The options of `pci=` with a list of functions.
 const LISTS: [&str; 2] = [DISABLE_REDIRECT, "config_acs="];
+
+/// Whether this check judges a parameter, on some processor or kernel. `name` has underscores in place of dashes.
+pub(crate) fn judges(name: &str) -> bool {
+    let bare = name.trim_start_matches('\'');
+    known::parameter_named(bare, None).is_some() || ID_LISTS.contains(&name) || name == VENDOR_BYPASS
+}
 
 pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     let Some(line) = &at.host().command_line else {
@@ -36,7 +46,7 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
         match name {
             _ if has_single_quotes(name, value) => found.push(quoted(name, value)),
             "pci" => found.extend(pci(at, &index, value)),
-            "vfio_pci.ids" | "pci_stub.ids" => found.extend(ids(&index, name, value)),
+            _ if ID_LISTS.contains(&name) => found.extend(ids(&index, name, value)),
             _ => found.extend(other(at, name, value)),
         }
     }
@@ -47,11 +57,10 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     found
 }
 
-/// Text of the command line without characters that could control a terminal.
+/// Text of the command line, as it is shown.
 fn printable(text: &str) -> String {
-    /// Length limit of the shown text, in bytes.
-    const LIMIT: usize = 4096;
-    text.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).take(LIMIT).collect()
+    const MOST_CHARACTERS: usize = 4096;
+    printable_within(text, MOST_CHARACTERS)
 }
 
 /// Whether single quotes reached the kernel as part of a PCI or IOMMU option. The kernel removes only double quotes.
@@ -77,14 +86,14 @@ fn quoted(name: &str, value: &str) -> Verdict {
 fn other(at: &Context<'_>, name: &str, value: &str) -> Vec<Verdict> {
     let cpu = at.host().cpu.as_ref();
     let shown = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
-    if name == "smmu.bypassdev" {
+    if name == VENDOR_BYPASS {
         let release = at.tree.text("proc/sys/kernel/osrelease").unwrap_or_default();
         if release.contains(".oe") {
             return Vec::new();
         }
         return vec![Verdict::warn(
             "host",
-            format!("Only vendor kernels (openEuler) have the option {shown}; other kernels ignore it."),
+            format!("Only vendor kernels (openEuler) have the option {}; other kernels ignore it.", printable(&shown)),
             "Check the kernel log for the devices that bypass the SMMU.",
         )];
     }
