@@ -194,9 +194,9 @@ pub(crate) struct CommandLine {
 }
 
 impl CommandLine {
-    /// `arguments` with the program's name first, after the plan file is expanded.
+    /// `arguments` with the command first, after the plan file is expanded.
     pub(crate) fn new(arguments: &[OsString]) -> Self {
-        let mut texts = arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        let mut texts = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
         Self { command: texts.next().unwrap_or_default(), options: texts.collect() }
     }
 
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     fn line(arguments: &[&str]) -> CommandLine {
-        CommandLine::new(&[&["peerpath"], arguments].concat().iter().map(OsString::from).collect::<Vec<_>>())
+        CommandLine::new(&arguments.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]

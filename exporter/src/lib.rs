@@ -34,6 +34,7 @@ mod range;
 mod size;
 pub mod socket;
 mod source;
+mod source_list;
 mod sys;
 pub mod vfio;
 mod view;
@@ -48,6 +49,7 @@ pub use range::RangeProblem;
 pub use size::{format_bytes, parse_bytes};
 pub use socket::SocketExporter;
 pub use source::Source;
+pub use source_list::split_sources;
 pub use vfio::VfioExporter;
 pub use view::{View, check_span};
 

@@ -65,7 +65,8 @@ impl Source {
         ("host:SIZE", "host memory without a dma-buf, as a baseline"),
     ];
 
-    /// Checks the source without opening it: the function, BAR, ranges or GPU exist, and a dma-buf consists of whole pages.
+    /// Checks the source without opening it: the function, BAR, ranges, GPU or socket exist, and a dma-buf consists of whole
+    /// pages.
     ///
     /// # Errors
     /// The error of the first check that fails.
@@ -75,7 +76,8 @@ impl Source {
             Self::Cuda { index, size_bytes } => CudaExporter::check(*index, *size_bytes),
             Self::Udmabuf { size_bytes } => check_pages("udmabuf", *size_bytes),
             Self::Heap { size_bytes } => check_pages("heap", *size_bytes),
-            Self::Socket { .. } | Self::Host { .. } => Ok(()),
+            Self::Socket { path } => SocketExporter::check(path),
+            Self::Host { .. } => Ok(()),
         }
     }
 
@@ -133,6 +135,12 @@ fn parse(text: &str) -> Result<Source, String> {
             _ => {}
         }
     }
+    match text {
+        "host" | "udmabuf" | "heap" => return Err(format!("the size is missing: write e.g. {text}:16M")),
+        "cuda" => return Err("the GPU and the size are missing: write e.g. cuda:0:64M".to_owned()),
+        "socket" => return Err("the path is missing: write e.g. socket:/run/bar.sock".to_owned()),
+        _ => {}
+    }
     parse_bar(text)
 }
 
@@ -150,7 +158,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         Some(0) => Err("the size is zero".to_owned()),
         Some(bytes) => Ok(bytes),
         None => {
-            Err(format!("invalid size {:?}: write e.g. 64K, 1M or 4096", text.chars().take(64).collect::<String>()))
+            Err(format!("invalid size {:?}: write e.g. 4096, 64K or 1M", text.chars().take(64).collect::<String>()))
         }
     }
 }
@@ -232,6 +240,8 @@ mod tests {
             ("cuda:+1:1M", "invalid GPU index"),
             ("cuda:0:0", "zero"),
             ("", "expected BDF:BAR"),
+            ("host", "host:16M"),
+            ("socket", "path is missing"),
         ];
         for (text, why) in cases {
             let message = text.parse::<Source>().unwrap_err().to_string();

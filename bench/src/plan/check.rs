@@ -4,8 +4,8 @@ use peerpath_exporter::Source;
 use peerpath_importers::QueuePairOptions;
 use peerpath_paths::{Explained, Explanation, PathName, Severity};
 
-use super::Plan;
 use super::bounds::{DEEPEST, LARGEST_OPERATION_BYTES, MOST_QUEUES, MOST_RANGES, MOST_THREADS, send_queue_drains};
+use super::{Plan, possible};
 
 /// Reason why a plan cannot run on any host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +25,13 @@ impl Explained for PlanError {
     }
 }
 
-fn reject(what: String, why: &str, remedy: &str) -> Result<(), PlanError> {
+pub(super) fn reject(what: String, why: &str, remedy: &str) -> Result<(), PlanError> {
     Err(PlanError { what, why: why.to_owned(), remedy: remedy.to_owned() })
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Checks the values of a plan and their combinations.
@@ -49,10 +54,11 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     check_threads_and_queues(plan)?;
     check_connection(plan)?;
     check_ranges(plan)?;
+    possible::check(plan)?;
     if plan.cell_count() == 0 {
         return reject(
             "no cell remains to run".into(),
-            "A range must have at least 4 KiB, and this number of ranges makes each range shorter.",
+            &plan.notes().first().map_or_else(String::new, |note| format!("{}.", capitalized(note))),
             "Choose a larger size or fewer ranges.",
         );
     }

@@ -2,6 +2,8 @@
 
 mod bounds;
 mod check;
+mod notes;
+mod possible;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::measure::Limit;
 pub(crate) use bounds::{ATOMIC_BYTES, send_queue_drains, within_bounds};
 pub use check::PlanError;
+pub(crate) use possible::unsupported;
 pub use target::Target;
 
 /// Measurement mode of a transfer.
@@ -69,7 +72,7 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Paths that the data must take. `None`: the path that the kernel chooses.
     pub paths: Vec<Option<PathName>>,
-    /// Operations. A cell whose target does not offer its operation is waived.
+    /// Operations. Each is offered by a target. A cell whose target does not offer its operation is waived.
     #[serde(serialize_with = "op_names")]
     pub ops: Vec<Op>,
     /// Measurement modes.
@@ -209,7 +212,7 @@ impl Plan {
     /// Rejects a plan that cannot run on any host.
     ///
     /// # Errors
-    /// The plan has no cell, or a value is out of bounds.
+    /// The plan has no cell, a value is out of bounds, or an operation, target or mode has no cell that can run.
     pub fn check(&self) -> Result<(), PlanError> {
         check::check(self)
     }
@@ -252,6 +255,17 @@ impl Plan {
 
     /// The cells of a leg, in the order in which they run.
     pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
+        let mut cells = Vec::new();
+        for cell in self.combinations(leg) {
+            if !cell.has_too_short_ranges() {
+                self.expand_modes(cell, &mut cells);
+            }
+        }
+        cells
+    }
+
+    /// The combinations of operation, size and number of ranges, each as a cell with the default of every other value.
+    fn combinations(&self, leg: Leg<'_>) -> Vec<CellSpec> {
         let Leg { target, asked, .. } = leg;
         let (mechanism, mode, depth, qps, threads) = (self.mechanism, Mode::Completion, 1, 1, 1);
         let bidirectional = false;
@@ -261,7 +275,7 @@ impl Plan {
             let sizes_bytes: &[u64] = if op.is_atomic() { &[ATOMIC_BYTES] } else { &self.sizes_bytes };
             for &size_bytes in sizes_bytes {
                 for ranges in self.range_counts() {
-                    let cell = CellSpec {
+                    cells.push(CellSpec {
                         asked,
                         op,
                         spec,
@@ -273,10 +287,7 @@ impl Plan {
                         qps,
                         threads,
                         bidirectional,
-                    };
-                    if !cell.has_too_short_ranges() {
-                        self.expand_modes(cell, &mut cells);
-                    }
+                    });
                 }
             }
         }

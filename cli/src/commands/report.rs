@@ -12,7 +12,7 @@ use peerpath_report::document::{ComparisonWithBase, Document, Format};
 use peerpath_report::saved;
 
 use super::compare::{compared, read, threshold, unreadable};
-use crate::terminal::{self, print};
+use crate::terminal::{self, notice, print};
 
 /// Write a report on results: paths, latency, throughput, and measurements that failed or could not run.
 #[derive(Debug, Args)]
@@ -138,7 +138,7 @@ impl Report {
             let what = format!("cannot write the report {}", file.display());
             Failure::internal(what, &error, "use --out with a writable directory that has free space")
         })?;
-        print(&format!("written to {}\n", file.display()))
+        notice(&format!("written to {}\n", file.display()))
     }
 }
 

@@ -8,7 +8,7 @@ use peerpath_bench::failure::Failure;
 use peerpath_paths::{Inventory, Tree, write_snapshot};
 
 use super::inspected_host as host;
-use crate::terminal::print;
+use crate::terminal::notice;
 
 /// Save the facts that `paths` and `doctor` read from this host, for analysis on another host.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ impl Snapshot {
             Failure::internal(what, &error, "choose a writable directory with free space")
         })?;
         let functions = inventory.topology.functions().len();
-        print(&format!("{functions} functions written to {}\n", self.file.display()))?;
+        notice(&format!("{functions} functions written to {}\n", self.file.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -146,6 +146,7 @@ impl Journal {
         if let Some(left) = self.find(&entry)?.filter(|left| left.boot_id == entry.boot_id) {
             entry.change = entry.change.after(left.change);
         }
+        log::info!("record the state of {} in the journal", entry.subject());
         self.put(entry.clone())?;
         Ok(entry)
     }

@@ -7,7 +7,7 @@ use peerpath_bench::failure::Failure;
 use peerpath_bench::run::Progress;
 
 use crate::hints::CommandLine;
-use crate::terminal;
+use crate::{steps, terminal};
 
 pub(super) struct Bar<'a> {
     bar: ProgressBar,
@@ -20,8 +20,10 @@ pub(super) struct Bar<'a> {
 impl<'a> Bar<'a> {
     /// A bar for `total` cells.
     pub(super) fn new(total: usize, command_line: &'a CommandLine) -> Self {
-        let on_terminal = std::io::stderr().is_terminal();
-        let bar = if on_terminal { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
+        // Steps would be printed into the bar.
+        let on_terminal = std::io::stderr().is_terminal() && !steps::is_verbose();
+        let bar =
+            if on_terminal && !steps::is_quiet() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("[{elapsed}] {bar:24} {pos}/{len} {wide_msg}") {
             bar.set_style(style);
         }
@@ -37,7 +39,7 @@ impl<'a> Bar<'a> {
 impl Progress for Bar<'_> {
     fn begin(&mut self, what: &str) {
         self.bar.set_message(what.to_owned());
-        if !self.on_terminal {
+        if !self.on_terminal && !steps::is_quiet() {
             // A closed standard error does not stop the run.
             let _ = writeln!(std::io::stderr(), "[{}/{}] {what}", self.done + 1, self.total);
         }
