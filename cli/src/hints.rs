@@ -225,7 +225,7 @@ impl CommandLine {
 
     /// Appends a pointer to `--help`, which describes every form of input, to a remedy for invalid input.
     fn with_help(&self, remedy: &str) -> String {
-        let names_something = remedy.contains("--") || remedy.contains("peerpath ");
+        let names_something = remedy.ends_with('?') || remedy.contains("--") || remedy.contains("peerpath ");
         if names_something || !OPENING.contains(&self.command.as_str()) {
             return remedy.to_owned();
         }

@@ -10,6 +10,9 @@ use peerpath_paths::{Bdf, Explained as _, Inventory, Tree};
 
 use crate::similar::closest;
 
+const FORMS: &str = "name a BAR as 0000:03:00.0:2, ranges of it as 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000, host memory as \
+                     host:16M, or GPU memory as cuda:0:64M; see Sources in `peerpath run --help`";
+
 const KINDS_OF_SOURCES: [&str; 5] = ["host", "udmabuf", "heap", "cuda", "socket"];
 
 /// The sources that the values of an option name. Commas separate several sources of one value.
@@ -48,11 +51,10 @@ pub(crate) fn source(text: &str) -> Result<Source, Failure> {
         Error::BadSource { why, .. } => why,
         error => error.to_string(),
     };
-    Err(Failure::bad_input(
-        what(),
-        why,
-        "name a BAR as 0000:03:00.0:2, host memory as host:16M, or GPU memory as cuda:0:64M; see Sources in `peerpath run --help`",
-    ))
+    let (why, remedy) = why
+        .split_once(": write ")
+        .map_or((&why[..], FORMS.to_owned()), |(why, example)| (why, format!("write {example}")));
+    Err(Failure::bad_input(what(), why, remedy))
 }
 
 /// The only exportable BAR of a function; otherwise why there is none, and what to do.
@@ -162,18 +164,21 @@ pub(crate) fn device_of(inventory: &Inventory, text: &str) -> Result<String, Fai
     match &named[..] {
         [only] => Ok(format!("{only}{rest}")),
         [] => {
-            let names = devices.iter().filter_map(|device| Some((device.split_once(':')?.1, device)));
-            let names: Vec<_> = names.collect();
-            let remedy = match closest(name, names.iter().map(|(own, _)| *own)) {
-                Some(own) => {
-                    let device = names.iter().find(|(name, _)| *name == own).map_or("", |(_, device)| device.as_str());
-                    format!("did you mean {device}?")
-                }
-                None => "use a BDF such as 0000:04:00.0, or a device from `peerpath list`".to_owned(),
-            };
+            let remedy = similar_device(inventory, name);
             Err(Failure::bad_input(what(), "no function of this host has a device with this name", remedy))
         }
         several => Err(ambiguous(what(), &several.iter().map(|device| (**device).clone()).collect::<Vec<_>>())),
+    }
+}
+
+/// The remedy for a device that no function of an inspected host has.
+pub(crate) fn similar_device(inventory: &Inventory, text: &str) -> String {
+    let own_name = |device: &str| device.split_once(':').map_or(device, |(_, name)| name).to_owned();
+    let devices = || inventory.topology.functions().iter().flat_map(|function| &function.devices);
+    let similar = closest(&own_name(text), devices().map(|device| own_name(device)));
+    match similar.and_then(|name| devices().find(|device| own_name(device) == name)) {
+        Some(device) => format!("did you mean {device}?"),
+        None => "use a BDF such as 0000:04:00.0, or a device from `peerpath list`".to_owned(),
     }
 }
 

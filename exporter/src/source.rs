@@ -145,7 +145,8 @@ fn parse(text: &str) -> Result<Source, String> {
 }
 
 fn parse_gpu(text: &str) -> Result<Source, String> {
-    let (index, size) = text.split_once(':').ok_or("write GPU memory as cuda:N:SIZE, e.g. cuda:0:64M")?;
+    let (index, size) =
+        text.split_once(':').ok_or_else(|| format!("the size is missing: write e.g. cuda:{text}:64M"))?;
     let digits = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
     match index.parse() {
         Ok(index) if digits => Ok(Source::Cuda { index, size_bytes: parse_size(size)? }),
@@ -155,7 +156,7 @@ fn parse_gpu(text: &str) -> Result<Source, String> {
 
 fn parse_size(text: &str) -> Result<u64, String> {
     match parse_bytes(text) {
-        Some(0) => Err("the size is zero".to_owned()),
+        Some(0) => Err("the size is zero: write e.g. 4096, 64K or 1M".to_owned()),
         Some(bytes) => Ok(bytes),
         None => {
             Err(format!("invalid size {:?}: write e.g. 4096, 64K or 1M", text.chars().take(64).collect::<String>()))
@@ -235,7 +236,7 @@ mod tests {
             ("udmabuf:0", "zero"),
             ("host:", "invalid size"),
             ("socket:", "path is missing"),
-            ("cuda:1M", "cuda:N:SIZE"),
+            ("cuda:1M", "size is missing"),
             ("cuda:x:1M", "invalid GPU index"),
             ("cuda:+1:1M", "invalid GPU index"),
             ("cuda:0:0", "zero"),

@@ -161,8 +161,8 @@ fn check_connection(plan: &Plan) -> Result<(), PlanError> {
     let defaults = QueuePairOptions { huge_pages: plan.connection.huge_pages, ..QueuePairOptions::default() };
     match plan.targets.iter().find(has_none).filter(|_| plan.connection != defaults) {
         Some(target) => reject(
-            format!("{target} has no queue pairs"),
-            "Transport, MTU, GID, service level, traffic class, inline, ordering and events apply only to RDMA devices.",
+            format!("cannot use options of queue pairs with {target}"),
+            "It has no queue pairs: transport, MTU, GID, service level, traffic class, inline, ordering and events apply only to RDMA devices.",
             "Omit these options, or run the two kinds of targets separately.",
         ),
         None => Ok(()),

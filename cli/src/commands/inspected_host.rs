@@ -248,7 +248,7 @@ pub(super) fn importer(inventory: &Inventory, target: &str, is_live: bool) -> Re
         None => Err(Failure::bad_input(
             format!("cannot find the function of {target}"),
             "it is neither a BDF nor a device of a PCI function",
-            "use a BDF such as 0000:04:00.0, or a device from `peerpath list`",
+            names::similar_device(inventory, target),
         )),
     }
 }

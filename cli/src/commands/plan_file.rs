@@ -57,9 +57,8 @@ pub(super) fn expand(arguments: &[OsString], command: usize) -> Result<Expanded,
     let mut all = head.to_vec();
     for (key, value) in &table {
         let line = line_of(key);
-        let options = options(key, value, others).map_err(|(why, remedy)| {
-            Failure::bad_input(format!("cannot use line {line} of {} as a plan", plan.file.display()), why, remedy)
-        })?;
+        let options = options(key, value, others)
+            .map_err(|(why, remedy)| Failure::bad_input(cannot_use(&plan.file, line), why, remedy))?;
         if let Some(options) = options {
             plan.keys.push((key.clone(), line));
             all.extend(options);
@@ -67,6 +66,10 @@ pub(super) fn expand(arguments: &[OsString], command: usize) -> Result<Expanded,
     }
     all.extend_from_slice(others);
     Ok(Expanded { arguments: all, plan: Some(plan) })
+}
+
+pub(super) fn cannot_use(file: &Path, line: usize) -> String {
+    format!("cannot use the plan {} (line {line})", file.display())
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -86,7 +89,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 fn invalid_toml(file: &Path, text: &str, error: &toml::de::Error) -> Failure {
     let line = error.span().map_or(1, |span| line_at(text, span.start));
     Failure::bad_input(
-        format!("cannot use line {line} of {} as a plan", file.display()),
+        cannot_use(file, line),
         format!("it is not valid TOML: {}", error.message()),
         "write a plan as KEY = VALUE lines with long option names as keys, e.g. size = [\"4K\", \"1M\"]",
     )
@@ -108,7 +111,10 @@ fn options(key: &str, value: &Value, others: &[OsString]) -> Result<Option<Vec<O
     if key.starts_with('-')
         || !key.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_')
     {
-        return Err((format!("{key:?} is not an option of `run`"), "use a long option of `run` without its dashes"));
+        return Err((
+            format!("{key:?} is not an option of `run`"),
+            "use a long option of `peerpath run --help` without its dashes",
+        ));
     }
     if ["--help", "--version"].contains(&&option[..]) {
         return Err((format!("{key} is not a parameter of a run"), "omit it"));
@@ -130,9 +136,13 @@ fn options(key: &str, value: &Value, others: &[OsString]) -> Result<Option<Vec<O
             Value::String(text) => options.push(format!("{option}={text}").into()),
             Value::Integer(number) => options.push(format!("{option}={number}").into()),
             Value::Float(number) => options.push(format!("{option}={number}").into()),
-            Value::Array(_) | Value::Table(_) | Value::Datetime(_) => {
+            Value::Table(_) => {
+                return Err((format!("{key:?} is a table"), "remove its heading: a plan has only KEY = VALUE lines"));
+            }
+            Value::Array(_) | Value::Datetime(_) => {
+                let kind = if value.is_array() { "list of lists" } else { "date" };
                 return Err((
-                    format!("the value of {key} is a table, a date or a list of lists"),
+                    format!("{key:?} is a {kind}"),
                     "use a string, a number, true, false, or a list of these",
                 ));
             }
@@ -184,10 +194,10 @@ mod tests {
     #[test]
     fn rejects_an_invalid_plan_with_the_reason() {
         for (plan, why) in [
-            ("from = ", "as a plan"),
+            ("from = ", "not valid TOML"),
             ("\n[table]\nx = 1", "line 2"),
             ("size = [[1]]", "size"),
-            ("\0", "as a plan"),
+            ("\0", "not valid TOML"),
             ("\nhelp = true", "line 2"),
         ] {
             let error = expanded(plan, &[]).unwrap_err();

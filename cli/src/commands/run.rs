@@ -31,7 +31,7 @@ use crate::hints::CommandLine;
 use crate::terminal::{self, print};
 pub(super) use options::RunCommand;
 use progress::Bar;
-pub(super) use values::{parse_size_u32, words};
+pub(super) use values::{parse_size_u32, whole, words};
 
 impl RunCommand {
     /// `has_read_plan`: whether the plan file was found where it is read. `arguments`: the command line as the user wrote it,

@@ -14,7 +14,7 @@ use peerpath_bench::run::Server;
 use peerpath_exporter::OpenOptions;
 use peerpath_importers::QueuePairOptions;
 
-use super::run::parse_size_u32;
+use super::run::{parse_size_u32, whole};
 use super::{catch_signals, tool};
 use crate::names;
 use crate::terminal::{print, printable};
@@ -54,7 +54,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Index of the local address in the port's GID table  [default: RoCE v2 over IPv4 if present]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u8>)]
     gid_index: Option<u8>,
     /// Path MTU; the connection uses the smaller MTU of client and server  [default: MTU of the port]
     #[arg(long, value_name = "BYTES", value_parser = parse_size_u32)]

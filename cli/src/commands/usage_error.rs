@@ -1,12 +1,13 @@
 //! Errors of the command line and of a plan file's values, as clap finds them.
 
+use std::error::Error as _;
 use std::process::ExitCode;
 
 use clap::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use peerpath_bench::failure::Failure;
 
-use super::plan_file::PlanFile;
+use super::plan_file::{PlanFile, cannot_use};
 use crate::terminal::{self, printable};
 
 /// Prints an error, and returns its exit code: 0 for help and version, which clap reports as errors.
@@ -50,18 +51,30 @@ fn in_plan(error: &Error, plan: &PlanFile) -> Option<Failure> {
     let name: String =
         argument.strip_prefix("--")?.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '-').collect();
     let (key, line) = plan.key_of(&name)?;
-    let what = format!("cannot use line {line} of {} as a plan", plan.file.display());
-    let meant = |kind| text(error, kind).map(|meant| meant.trim_start_matches("--").to_owned());
-    let suggested = meant(ContextKind::SuggestedArg).or_else(|| meant(ContextKind::SuggestedValue));
-    let remedy = match suggested {
-        Some(meant) => format!("did you mean {meant}?"),
-        None => "see `peerpath run --help`: a key of a plan is an option without the dashes".to_owned(),
+    let value = text(error, ContextKind::InvalidValue).filter(|value| !value.is_empty());
+    let similar = text(error, ContextKind::SuggestedArg).or_else(|| text(error, ContextKind::SuggestedValue));
+    let similar = similar.map(|meant| format!("did you mean {}?", meant.trim_start_matches("--")));
+    let (why, remedy) = match (error.kind(), value) {
+        (ErrorKind::UnknownArgument, _) => (
+            format!("{key:?} is not an option of `run`"),
+            "use a long option of `peerpath run --help` without its dashes".to_owned(),
+        ),
+        (ErrorKind::TooManyValues, _) => (format!("{key:?} has no value"), format!("write {key} = true, or omit it")),
+        (ErrorKind::InvalidValue, None) => (format!("{key:?} needs a value"), format!("write {key} = VALUE")),
+        (ErrorKind::InvalidValue, Some(value)) => {
+            let words = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(words)) => words.join(", "),
+                _ => String::new(),
+            };
+            (format!("{value:?} is not a value of {key:?}"), format!("use one of {words}"))
+        }
+        (ErrorKind::ValueValidation, Some(value)) => {
+            let reason = error.source().map_or_else(|| sentence(error), ToString::to_string);
+            (format!("{value:?} is not a value of {key:?}"), reason)
+        }
+        _ => (sentence(error), "see `peerpath run --help`: a key of a plan is an option without its dashes".to_owned()),
     };
-    let why = match error.kind() {
-        ErrorKind::UnknownArgument => format!("{key:?} is not an option of `run`"),
-        _ => sentence(error),
-    };
-    Some(Failure::bad_input(what, why, remedy))
+    Some(Failure::bad_input(cannot_use(&plan.file, line), why, similar.unwrap_or(remedy)))
 }
 
 /// What clap reports, without its label and its tips, on one line.

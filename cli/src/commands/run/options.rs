@@ -12,7 +12,7 @@ use peerpath_paths::PathName;
 use super::help::after_help;
 use super::mechanism::{self, MechanismChoice};
 use super::queue_pairs::QueuePairArguments;
-use super::values::{CpuList, modes, parse_count, parse_cpus, parse_duration, parse_size, paths, words};
+use super::values::{CpuList, modes, parse_count, parse_cpus, parse_duration, parse_size, paths, whole, words};
 
 /// Move data between sources and targets, verify and measure it, and save the result.
 #[derive(Debug, Args)]
@@ -56,17 +56,17 @@ pub(in crate::commands) struct RunCommand {
     pub(super) size: Vec<u64>,
     /// Split a BAR into N ranges with gaps between them. An operation covers all of them. Combinations with ranges below 4 KiB
     /// are not measured; the result lists them  [default: the ranges of --from]
-    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', help_heading = CELLS)]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) ranges: Vec<u32>,
     /// Outstanding operations per queue pair in bandwidth mode  [default: 16]
-    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', help_heading = CELLS)]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) depth: Vec<u32>,
     /// Queue pairs per thread, used in turn in bandwidth mode  [default: 1]
-    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', help_heading = CELLS)]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) qps: Vec<u32>,
     /// Number of threads. Each thread has its own queue pairs and its own part of the source; for operations without
     /// transfers, such as register, its own registrations  [default: 1]
-    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', help_heading = CELLS)]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) threads: Vec<u32>,
 
     /// Registration method; see Mechanisms below
@@ -87,17 +87,17 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, help_heading = MEASUREMENT)]
     pub(super) bidirectional: bool,
     /// Work requests per post  [default: as many as fit in the queue]
-    #[arg(long, value_name = "N", help_heading = MEASUREMENT)]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) post_list: Option<u32>,
     /// In bandwidth mode, signal every Nth work request of a queue pair
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = MEASUREMENT)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) completion_moderation: u32,
     /// CPUs to pin the threads to, one each, e.g. 2 or 0-3,8. In pingpong mode, the threads of the responder use the next
     /// CPUs of the list  [default: not pinned]
     #[arg(long, value_name = "LIST", value_parser = parse_cpus, help_heading = MEASUREMENT)]
     pub(super) cpu: Option<CpuList>,
     /// Pin the threads to the CPUs of this NUMA node
-    #[arg(long, value_name = "N", conflicts_with = "cpu", help_heading = MEASUREMENT)]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>, conflicts_with = "cpu", help_heading = MEASUREMENT)]
     pub(super) numa_node: Option<u32>,
 
     /// Unbind functions that are in use. The state, addresses, routes and RDMA links of a NIC are

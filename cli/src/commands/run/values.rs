@@ -4,7 +4,7 @@ use std::error::Error;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use peerpath_bench::cpus;
 use peerpath_bench::plan::Mode;
 use peerpath_paths::PathName;
@@ -21,7 +21,9 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Accepts the given words; clap suggests a similar one for any other.
-pub(in crate::commands) fn words<T>(words: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+pub(in crate::commands) fn words<T>(
+    words: impl IntoIterator<Item = impl Into<PossibleValue>>,
+) -> impl TypedValueParser<Value = T>
 where
     T: FromStr + Clone + Send + Sync + 'static,
     T::Err: Error + Send + Sync + 'static,
@@ -51,6 +53,25 @@ pub(in crate::commands) fn parse_size_u32(text: &str) -> Result<u32, String> {
     u32::try_from(parse_size(text)?).map_err(|_| "use a number of bytes below 4G".to_owned())
 }
 
+/// Parses a whole number; the standard parser's messages do not say what is accepted.
+pub(in crate::commands) fn whole<T: FromStr + std::fmt::Display + Bounded>(text: &str) -> Result<T, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| format!("use a whole number of at most {}", T::LARGEST))
+}
+
+/// A type of whole numbers, with its largest one.
+pub(in crate::commands) trait Bounded {
+    const LARGEST: Self;
+}
+
+impl Bounded for u8 {
+    const LARGEST: Self = Self::MAX;
+}
+
+impl Bounded for u32 {
+    const LARGEST: Self = Self::MAX;
+}
+
 /// Parses a number of operations: `1000`, `1k`, `2M` or `1e6`. Suffixes are powers of 1000, because nothing is measured in units
 /// of 1024 operations.
 pub(super) fn parse_count(text: &str) -> Result<u64, String> {
@@ -77,7 +98,9 @@ fn number(digits: &str) -> Option<u64> {
 pub(super) struct CpuList(pub(super) Vec<u32>);
 
 pub(super) fn parse_cpus(text: &str) -> Result<CpuList, String> {
-    cpus::parse_list(text).map(CpuList).ok_or_else(|| "use a list such as 2 or 0-3,8".to_owned())
+    cpus::parse_list(text)
+        .map(CpuList)
+        .ok_or_else(|| "use a list of CPU numbers such as 2 or 0-3,8; the largest is 1023".to_owned())
 }
 
 #[cfg(test)]
