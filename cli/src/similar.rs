@@ -13,7 +13,7 @@ mod tests {
 
     #[test]
     fn finds_the_most_similar_name() {
-        assert_eq!(closest("mlx5_O", ["mlx5_1", "mlx5_0", "rxe0"]), Some("mlx5_1"));
+        assert_eq!(closest("mlx5_O", ["rxe0", "mlx5_0"]), Some("mlx5_0"));
         assert_eq!(closest("rxe_0", ["mlx5_0", "rxe0"]), Some("rxe0"));
         assert_eq!(closest("nothing", ["mlx5_0", "rxe0"]), None);
         assert_eq!(closest("", [""; 0]), None);

@@ -9,7 +9,6 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::PossibleValue;
 use clap::{Args, Command, ValueEnum};
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{
@@ -17,7 +16,6 @@ use peerpath_paths::{
 };
 
 use self::host_names::HostNames;
-use super::run::words;
 use crate::hints::CommandLine;
 use crate::similar::closest;
 
@@ -30,7 +28,7 @@ pub(super) struct Explain {
     #[arg(value_name = "ERRNO|FILE", allow_hyphen_values = true)]
     what: Option<String>,
     /// Step that returned the errno, e.g. register-dma-buf  [default: the call in the message, or every step with a documented meaning]
-    #[arg(long, value_name = "STEP", value_parser = words::<NamedCall>(steps()), hide_possible_values = true)]
+    #[arg(long, value_name = "STEP", value_parser = parse_step)]
     step: Option<NamedCall>,
     /// Kind of the memory: a BAR that VFIO exports, memory of a GPU, or ordinary memory
     #[arg(long, value_name = "KIND")]
@@ -52,9 +50,13 @@ pub(super) struct Explain {
     json: bool,
 }
 
-/// Names of steps. Names of calls are accepted too, and not listed.
-fn steps() -> impl Iterator<Item = PossibleValue> {
-    Step::all().map(|step| PossibleValue::new(step.name()).aliases(step.aliases()))
+/// Accepts the name of a step or of a call, in the forms of [`NamedCall`].
+fn parse_step(text: &str) -> Result<NamedCall, String> {
+    text.parse().map_err(|_| {
+        let names = || Step::all().map(Step::name);
+        let all = names().chain(Step::all().flat_map(|step| step.aliases().iter().copied()));
+        suggestion(text, all, &format!("use one of {}", names().collect::<Vec<_>>().join(", ")))
+    })
 }
 
 fn help() -> String {

@@ -55,8 +55,10 @@ pub(in crate::commands) fn parse_size_u32(text: &str) -> Result<u32, String> {
 
 /// Parses a whole number; the standard parser's messages do not say what is accepted.
 pub(in crate::commands) fn whole<T: FromStr + std::fmt::Display + Bounded>(text: &str) -> Result<T, String> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).ok_or_else(|| format!("use a whole number of at most {}", T::LARGEST))
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("use a whole number".to_owned());
+    }
+    text.parse().map_err(|_| format!("use a whole number of at most {}", T::LARGEST))
 }
 
 /// A type of whole numbers, with its largest one.
