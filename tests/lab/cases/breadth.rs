@@ -12,10 +12,11 @@ pub(crate) fn cases() -> Vec<Case> {
     let case = |name, run| Case { name, scenarios: &["default"], run };
     vec![
         case("measures_every_op_in_every_mode", every_op),
-        case("uc_and_ud_pass_their_ops_and_waive_others", transports),
+        case("uc_and_ud_pass_their_ops_and_reject_others", transports),
         case("measures_threads_queue_pairs_and_both_directions", several),
         case("several_threads_register_at_once", registering),
         case("command_line_overrides_a_plan_file", plan_file),
+        case("accepts_names_without_their_kind_and_prints_each_step", names),
     ]
 }
 
@@ -49,6 +50,29 @@ fn every_op() -> Result<(), Failed> {
         }
     }
     if cells(&result).len() != 36 { Err("expected 36 cells".into()) } else { Ok(()) }
+}
+
+/// A function without a BAR, and a device without its kind. With `--verbose`, the changes of the host are printed.
+fn names() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!(
+        "-v run --from {EXPORTER},host:4M --to rxe0 --op write,read --size 4K 8KiB --iterations 1e1 --out {folder}"
+    ))?
+    .expect(0)?
+    .prints(&format!("record the state of {EXPORTER} in the journal"))?
+    .prints("/sys/bus/pci/")?
+    .prints("register ")?;
+    let result = result(out.path())?;
+    all_passed(&result, 16)?;
+    let names = |cell: &Value| (cell["source"]["bdf"].clone(), cell["target"]["device"].clone());
+    if !cells(&result).iter().any(|cell| names(cell) == (EXPORTER.into(), "rxe0".into())) {
+        return Err(format!("no cell of the BAR: {result:#}").into());
+    }
+    run("paths --to rxe0")?.expect(0)?;
+    run("run --from host:4M --to rxe_0 --op write")?.expect(2)?.prints("did you mean verbs:rxe0?")?;
+    run("run --from rxe0 --to verbs:rxe0")?.expect(2)?.prints("did you mean --to verbs:rxe0?")?;
+    Ok(())
 }
 
 fn transports() -> Result<(), Failed> {
