@@ -54,6 +54,38 @@ fn help_lists_every_command_and_has_examples() {
     ends(&["--version"], 0, "peerpath");
 }
 
+/// The arguments of each example in a help text: without redirections, and without a description on the same line.
+fn examples(help: &str) -> Vec<Vec<String>> {
+    let joined = help.replace("\\\n", " ");
+    let commands =
+        joined.lines().filter_map(|line| line.split_once("peerpath ").map(|(before, rest)| (before.trim(), rest)));
+    let of_a_shell = |(before, _): &(&str, &str)| before.is_empty() || before.ends_with('|');
+    let words = |(_, rest): (&str, &str)| {
+        let rest = rest.replace("               --", " --");
+        let command =
+            rest.split("   ").next().unwrap_or_default().split(['>', '&', '|']).next().unwrap_or_default().to_owned();
+        command.replace('"', "").split_whitespace().map(str::to_owned).collect()
+    };
+    commands.filter(of_a_shell).map(words).collect()
+}
+
+#[test]
+fn examples_of_the_help_are_accepted() {
+    let mut count = 0;
+    for command in COMMANDS {
+        for example in examples(&text(&peerpath(&[command, "--help"]))) {
+            // A plan is read before the options are, and no example has the words of a quoted text.
+            if example.iter().any(|word| word.ends_with(".toml") || word == "Couldn't" || word == "AMD") {
+                continue;
+            }
+            count += 1;
+            let words: Vec<&str> = example.iter().map(String::as_str).chain(["--help"]).collect();
+            ends(&words, 0, "Usage");
+        }
+    }
+    assert!(count >= 35, "{count} examples");
+}
+
 #[test]
 fn exits_with_2_for_invalid_arguments() {
     ends(&["nonsense"], 2, "nonsense");

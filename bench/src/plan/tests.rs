@@ -132,6 +132,10 @@ fn rejects_a_mode_in_which_no_operation_can_run() {
     rejected(&modes(&[Op::Read], &[Mode::Completion, Mode::PingPong]), &["pingpong"]);
     modes(&[Op::Read, Op::Write], &[Mode::Completion, Mode::PingPong]).check().unwrap();
     modes(&[Op::Register], &[Mode::PingPong]).check().unwrap();
+    // If both sides change the 8-byte values, the values do not show which side made a change.
+    let atomics = Plan { sizes_bytes: vec![8], ..modes(&[Op::CmpSwap], &[Mode::Bandwidth]) };
+    atomics.check().unwrap();
+    rejected(&Plan { bidirectional: true, ..atomics }, &["cmp_swap", "one direction"]);
 }
 
 #[test]
