@@ -46,9 +46,10 @@ impl Failure {
         Self::new(what, Explanation::uncaused(why, remedy), Severity::BadInput)
     }
 
-    /// Converts an error to a failure. The text contains the error and all its sources.
+    /// Converts an error to a failure. The text contains the error and its sources, except what the explanation says too.
     pub fn of(error: &impl Explained) -> Self {
-        Self::new(chain(error), explanation(error), error.severity())
+        let explanation = explanation(error);
+        Self::new(joined(error, &explanation.why), explanation, error.severity())
     }
 
     /// Returns the same failure with another severity.
@@ -87,11 +88,16 @@ fn explanation(error: &impl Explained) -> Explanation {
 
 /// Joins the texts of an error and its sources into one sentence. Omits a source whose text the error already contains.
 pub fn chain(error: &dyn Error) -> String {
+    joined(error, "")
+}
+
+/// Like [`chain`]. Omits a source whose text `said` contains.
+fn joined(error: &dyn Error, said: &str) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         let next = error.to_string();
-        if !text.contains(&next) {
+        if !text.contains(&next) && !said.contains(&next) {
             let _ = write!(text, ": {next}");
         }
         source = error.source();

@@ -203,9 +203,9 @@ pub(crate) struct CommandLine {
 }
 
 impl CommandLine {
-    /// Creates the command line from the program's name and its arguments, with the plan file already expanded.
+    /// Creates the command line from `arguments`: the command first, with the plan file already expanded.
     pub(crate) fn new(arguments: &[OsString]) -> Self {
-        let mut texts = arguments.iter().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        let mut texts = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
         Self { command: texts.next().unwrap_or_default(), options: texts.collect() }
     }
 
@@ -234,7 +234,7 @@ impl CommandLine {
 
     /// Appends a pointer to `--help`, which describes every form of input, to a remedy for invalid input.
     fn with_help(&self, remedy: &str) -> String {
-        let names_something = remedy.contains("--") || remedy.contains("peerpath ");
+        let names_something = remedy.ends_with('?') || remedy.contains("--") || remedy.contains("peerpath ");
         if names_something || !OPENING.contains(&self.command.as_str()) {
             return remedy.to_owned();
         }
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     fn line(arguments: &[&str]) -> CommandLine {
-        CommandLine::new(&[&["peerpath"], arguments].concat().iter().map(OsString::from).collect::<Vec<_>>())
+        CommandLine::new(&arguments.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 mod commands;
 mod hints;
+mod names;
+mod similar;
+mod steps;
 mod table;
 mod terminal;
 mod text_layout;

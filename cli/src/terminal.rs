@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::process::ExitCode;
 
+use clap::builder::Styles;
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{Explanation, Severity, printable, printable_lines};
 use serde::{Serialize, Serializer as _};
@@ -65,7 +66,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 /// Prints a failure to standard error and returns its exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     // If standard error is closed, the exit code still reports the failure.
-    let _ = io::stderr().write_all(render(failure).as_bytes());
+    let _ = anstream::stderr().write_all(styled(&render(failure)).as_bytes());
     ExitCode::from(exit_code(failure.severity))
 }
 
@@ -77,6 +78,18 @@ pub(crate) fn exit_code(severity: Severity) -> u8 {
         Severity::Unavailable => 3,
         Severity::Internal => 4,
     }
+}
+
+/// Prints a note about what was done to standard output, except with `--quiet`.
+pub(crate) fn notice(text: &str) -> Result<(), Failure> {
+    if crate::steps::is_quiet() { Ok(()) } else { print(text) }
+}
+
+/// Colours the label of an error as clap does. The stream removes the colours where they are not wanted.
+fn styled(text: &str) -> String {
+    let style = Styles::styled();
+    let style = style.get_error();
+    text.replacen("error:", &format!("{style}error:{style:#}"), 1)
 }
 
 fn render(failure: &Failure) -> String {

@@ -30,8 +30,20 @@ fn ends(arguments: &[&str], code: i32, word: &str) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
-const COMMANDS: [&str; 12] = [
-    "list", "paths", "doctor", "explain", "snapshot", "run", "bind", "restore", "export", "report", "compare", "serve",
+const COMMANDS: [&str; 13] = [
+    "list",
+    "paths",
+    "doctor",
+    "explain",
+    "snapshot",
+    "run",
+    "bind",
+    "restore",
+    "export",
+    "report",
+    "compare",
+    "serve",
+    "completions",
 ];
 
 #[test]
@@ -42,6 +54,38 @@ fn help_lists_every_command_and_has_examples() {
         ends(&[command, "--help"], 0, "Example");
     }
     ends(&["--version"], 0, "peerpath");
+}
+
+/// The arguments of each example in a help text: without redirections, and without a description on the same line.
+fn examples(help: &str) -> Vec<Vec<String>> {
+    let joined = help.replace("\\\n", " ");
+    let commands =
+        joined.lines().filter_map(|line| line.split_once("peerpath ").map(|(before, rest)| (before.trim(), rest)));
+    let of_a_shell = |(before, _): &(&str, &str)| before.is_empty() || before.ends_with('|');
+    let words = |(_, rest): (&str, &str)| {
+        let rest = rest.replace("               --", " --");
+        let command =
+            rest.split("   ").next().unwrap_or_default().split(['>', '&', '|']).next().unwrap_or_default().to_owned();
+        command.replace('"', "").split_whitespace().map(str::to_owned).collect()
+    };
+    commands.filter(of_a_shell).map(words).collect()
+}
+
+#[test]
+fn examples_of_the_help_are_accepted() {
+    let mut count = 0;
+    for command in COMMANDS {
+        for example in examples(&text(&peerpath(&[command, "--help"]))) {
+            // A plan is read before the options are, and no example has the words of a quoted text.
+            if example.iter().any(|word| word.ends_with(".toml") || word == "Couldn't" || word == "AMD") {
+                continue;
+            }
+            count += 1;
+            let words: Vec<&str> = example.iter().map(String::as_str).chain(["--help"]).collect();
+            ends(&words, 0, "Usage");
+        }
+    }
+    assert!(count >= 35, "{count} examples");
 }
 
 #[test]
@@ -83,36 +127,82 @@ fn exits_with_2_for_an_absent_function() {
     ends(&["bind", "ff00:fe:1f.7"], 2, "ff00:fe:1f.7");
 }
 
-/// The cause depends on the machine: no libibverbs, no RDMA devices, or other RDMA devices.
 #[test]
-fn reports_a_cause_for_an_absent_device() {
+fn a_device_that_does_not_exist_is_one_error_and_leaves_no_result() {
     let out = tempfile::tempdir().unwrap();
-    let folder = out.path().to_str().unwrap();
-    let output = peerpath(&["run", "--from", "host:1M", "--to", "verbs:no_such_nic", "--out", folder]);
-    let text = text(&output);
-    if output.status.code() == Some(2) {
-        assert!(text.contains("no-device"), "{text}");
-        return;
-    }
-    assert_eq!(output.status.code(), Some(3), "{text}");
-    assert!(text.contains("waived"), "{text}");
-    let result = std::fs::read_to_string(out.path().join("result.json")).unwrap();
-    let result: serde_json::Value = serde_json::from_str(&result).unwrap();
-    let cells = result["cells"].as_array().unwrap();
-    assert!(!cells.is_empty());
-    for cell in cells {
-        assert_eq!(cell["outcome"], "waived");
-        assert!(cell["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{cell}");
-        assert!(
-            cell["latency_ns"].is_null() && cell["throughput_bytes_per_s"].is_null(),
-            "a waived cell has figures: {cell}"
-        );
+    let folder = out.path().join("result");
+    let run = |source: &str, target: &str, word| {
+        ends(&["run", "--from", source, "--to", target, "--out", folder.to_str().unwrap()], 2, word);
+        assert!(!folder.exists(), "{source} {target}");
+    };
+    run("host:1M", "verbs:no_such_nic", "no-device");
+    run("host:1M", "iommufd:ff00:fe:1f.7", "no-device");
+    run("host:1M", "no_such_nic", "no_such_nic");
+    run("ff00:fe:1f.7:2", "verbs:no_such_nic", "no-device");
+    run("ff00:fe:1f.7", "verbs:no_such_nic", "ff00:fe:1f.7");
+}
+
+#[test]
+fn names_a_device_of_a_snapshot_with_and_without_its_kind() {
+    let root = format!("{}/../paths/tests/fixtures/hosts/03-turin-b200/root.tar.gz", env!("CARGO_MANIFEST_DIR"));
+    let paths = |more: &[&str]| peerpath(&[&["paths", "--root", &root, "--json"], more].concat());
+    let with_kind = paths(&["--from", "cuda:0", "--to", "verbs:mlx5_12"]);
+    assert_eq!(with_kind.status.code(), Some(0), "{}", text(&with_kind));
+    assert_eq!(text(&paths(&["--from", "cuda:0", "--to", "mlx5_12"])), text(&with_kind));
+    let reverse = paths(&["--from", "mlx5_12", "--to", "cuda:0"]);
+    assert_eq!(reverse.status.code(), Some(0), "{}", text(&reverse));
+    ends(&["paths", "--root", &root, "--to", "mlx5_l2"], 2, "did you mean verbs:mlx5_");
+    ends(&["paths", "--root", &root, "--to", "verbs:mlx5_l2"], 2, "did you mean verbs:mlx5_");
+    ends(&["doctor", "--root", &root, "--to", "mlx5_l2"], 2, "did you mean verbs:mlx5_");
+}
+
+#[test]
+fn colours_errors_only_where_they_are_wanted() {
+    let escape = |arguments: &[&str]| text(&peerpath(arguments)).contains('\u{1b}');
+    for error in [&["run", "--size", "4Q"][..], &["run", "missing.toml"], &["bind", "ff00:fe:1f.7"]] {
+        assert!(!escape(error), "{error:?}: standard error is no terminal");
+        assert!(!escape(&[error, &["--color", "never"]].concat()), "{error:?}");
+        assert!(escape(&[&["--color=always"], error].concat()), "{error:?}");
+        assert!(escape(&[error, &["--color", "always"]].concat()), "{error:?}");
     }
 }
 
 #[test]
-fn exits_with_4_for_an_unwritable_folder() {
-    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--out", "/proc/nowhere"], 4, "/proc/nowhere");
+fn prints_the_steps_and_the_notes_only_where_they_are_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("host.tar.gz");
+    let file = file.to_str().unwrap();
+    ends(&["snapshot", file], 0, "written");
+    assert_eq!(text(&peerpath(&["-q", "snapshot", file])), "");
+    assert!(text(&peerpath(&["snapshot", file, "--quiet", "--color=never"])).is_empty());
+    ends(&["restore", "-v"], 0, "nothing to restore");
+}
+
+#[test]
+fn a_plan_is_found_behind_options_of_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    std::fs::write(&plan, "\nsise = 4\n").unwrap();
+    let plan = plan.to_str().unwrap();
+    for before in [&[][..], &["-v"], &["--color", "never"], &["--color=never", "--quiet"]] {
+        ends(&[before, &["run", plan]].concat(), 2, "plan.toml (line 2)");
+    }
+}
+
+#[test]
+fn completes_the_options_of_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        for word in ["completion-moderation", "serve", "no-such-word"] {
+            let script = text(&peerpath(&["completions", shell]));
+            assert_eq!(script.contains(word), word != "no-such-word", "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_version_has_the_revision_and_the_features() {
+    ends(&["--version"], 0, "(revision ");
+    ends(&["--version"], 0, "features: ");
 }
 
 #[test]

@@ -121,8 +121,7 @@ impl Explained for Error {
 
     fn severity(&self) -> Severity {
         match self {
-            // On a host without GPUs, every number fails.
-            Self::NoLibrary { .. } | Self::MissingSymbol { .. } | Self::NoGpu { count: 0, .. } => Severity::Unavailable,
+            Self::NoLibrary { .. } | Self::MissingSymbol { .. } => Severity::Unavailable,
             Self::NoGpu { .. } => Severity::BadInput,
             Self::Refused { .. } => self.status().map_or(Severity::Failed, |status| status.severity),
             Self::Nothing { .. } => Severity::Failed,

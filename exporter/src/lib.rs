@@ -35,6 +35,7 @@ mod removal;
 mod size;
 pub mod socket;
 mod source;
+mod source_list;
 mod sys;
 pub mod vfio;
 mod view;
@@ -50,6 +51,7 @@ pub use removal::Removal;
 pub use size::{format_bytes, parse_bytes};
 pub use socket::SocketExporter;
 pub use source::Source;
+pub use source_list::split_sources;
 pub use vfio::VfioExporter;
 pub use view::{View, check_span};
 

@@ -1,20 +1,24 @@
-//! Sizes and offsets as text: `4K`, `0x2000`, `1G`.
+//! Sizes and offsets as text: `4K`, `4KiB`, `0x2000`, `1G`.
 
-/// Parses a number of bytes: hexadecimal (`0x2000`), or decimal with an optional suffix `K`, `M` or `G` for a power of 1024.
-/// `None` if the text has another form or the number exceeds 64 bits.
+/// Suffixes of a number of bytes. All are powers of 1024, as in fio and in the BAR sizes of lspci: buffers, pages and RDMA
+/// messages have such sizes, and a dma-buf of 1,000,000 bytes could not be exported.
+const SUFFIXES: [(&str, u32); 9] =
+    [("kib", 10), ("mib", 20), ("gib", 30), ("kb", 10), ("mb", 20), ("gb", 30), ("k", 10), ("m", 20), ("g", 30)];
+
+/// Parses a number of bytes: hexadecimal (`0x2000`), or decimal with an optional suffix. `K`, `KB` and `KiB` are 1024 bytes;
+/// `M`, `MB`, `MiB`, `G`, `GB` and `GiB` follow the same rule. Case is ignored. `None` if the text has another form or the
+/// number exceeds 64 bits.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     if let Some(digits) = text.strip_prefix("0x") {
         // Check the digits first, because `from_str_radix` would accept a sign.
         return digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?;
     }
-    let (digits, shift) = match text.as_bytes().last()? {
-        b'K' | b'k' => (&text[..text.len() - 1], 10),
-        b'M' | b'm' => (&text[..text.len() - 1], 20),
-        b'G' | b'g' => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
+    let (digits, suffix) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let shift = match suffix {
+        "" | "B" => 0,
+        suffix => SUFFIXES.iter().find(|(name, _)| suffix.eq_ignore_ascii_case(name))?.1,
     };
-    let number: u64 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
-    number.checked_mul(1 << shift)
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// Formats a number of bytes with the largest suffix that divides it: `2M`, `4K`, `100`.
@@ -34,9 +38,16 @@ mod tests {
 
     #[test]
     fn parses_decimal_hexadecimal_and_suffixes() {
-        for (text, bytes) in
-            [("0", 0), ("4096", 4096), ("4K", 4096), ("4k", 4096), ("2M", 2 << 20), ("1G", 1 << 30), ("0x2000", 0x2000)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("4096B", 4096),
+            ("4K", 4096),
+            ("4k", 4096),
+            ("2M", 2 << 20),
+            ("1G", 1 << 30),
+            ("0x2000", 0x2000),
+        ] {
             assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }
     }
@@ -51,7 +62,10 @@ mod tests {
             "+1",
             "-1",
             "1.5K",
-            "4KB",
+            "4KX",
+            "4BK",
+            "4Ki",
+            "0x1KiB",
             "0x1K",
             " 1",
             "99999999999999999999",
@@ -66,6 +80,12 @@ mod tests {
         fn parses_what_it_formats(bytes: u64) {
             prop_assert_eq!(parse_bytes(&format_bytes(bytes)), Some(bytes));
             prop_assert_eq!(parse_bytes(&format!("{bytes:#x}")), Some(bytes));
+        }
+
+        #[test]
+        fn every_suffix_of_a_unit_has_the_same_value(number in 0u64..1 << 30, unit in "[KMGkmg]", end in "(b|B|ib|iB)") {
+            prop_assert_eq!(parse_bytes(&format!("{number}{unit}{end}")), parse_bytes(&format!("{number}{unit}")));
+            prop_assert_eq!(parse_bytes(&format!("{number}K")), Some(number * 1024));
         }
 
         #[test]

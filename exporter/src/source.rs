@@ -65,7 +65,8 @@ impl Source {
         ("host:SIZE", "host memory without a dma-buf, as a baseline"),
     ];
 
-    /// Checks the source without opening it: the function, BAR, ranges or GPU exist, and a dma-buf consists of whole pages.
+    /// Checks the source without opening it: the function, BAR, ranges, GPU or socket exist, and a dma-buf consists of whole
+    /// pages.
     ///
     /// # Errors
     /// The error of the first check that fails.
@@ -75,7 +76,8 @@ impl Source {
             Self::Cuda { index, size_bytes } => CudaExporter::check(*index, *size_bytes),
             Self::Udmabuf { size_bytes } => check_pages("udmabuf", *size_bytes),
             Self::Heap { size_bytes } => check_pages("heap", *size_bytes),
-            Self::Socket { .. } | Self::Host { .. } => Ok(()),
+            Self::Socket { path } => SocketExporter::check(path),
+            Self::Host { .. } => Ok(()),
         }
     }
 
@@ -133,11 +135,18 @@ fn parse(text: &str) -> Result<Source, String> {
             _ => {}
         }
     }
+    match text {
+        "host" | "udmabuf" | "heap" => return Err(format!("the size is missing: write e.g. {text}:16M")),
+        "cuda" => return Err("the GPU and the size are missing: write e.g. cuda:0:64M".to_owned()),
+        "socket" => return Err("the path is missing: write e.g. socket:/run/bar.sock".to_owned()),
+        _ => {}
+    }
     parse_bar(text)
 }
 
 fn parse_gpu(text: &str) -> Result<Source, String> {
-    let (index, size) = text.split_once(':').ok_or("write GPU memory as cuda:N:SIZE, e.g. cuda:0:64M")?;
+    let (index, size) =
+        text.split_once(':').ok_or_else(|| format!("the size is missing: write e.g. cuda:{text}:64M"))?;
     let digits = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
     match index.parse() {
         Ok(index) if digits => Ok(Source::Cuda { index, size_bytes: parse_size(size)? }),
@@ -147,10 +156,10 @@ fn parse_gpu(text: &str) -> Result<Source, String> {
 
 fn parse_size(text: &str) -> Result<u64, String> {
     match parse_bytes(text) {
-        Some(0) => Err("the size is zero".to_owned()),
+        Some(0) => Err("the size is zero: write e.g. 4096, 64K or 1M".to_owned()),
         Some(bytes) => Ok(bytes),
         None => {
-            Err(format!("invalid size {:?}: write e.g. 64K, 1M or 4096", text.chars().take(64).collect::<String>()))
+            Err(format!("invalid size {:?}: write e.g. 4096, 64K or 1M", text.chars().take(64).collect::<String>()))
         }
     }
 }
@@ -227,11 +236,13 @@ mod tests {
             ("udmabuf:0", "zero"),
             ("host:", "invalid size"),
             ("socket:", "path is missing"),
-            ("cuda:1M", "cuda:N:SIZE"),
+            ("cuda:1M", "size is missing"),
             ("cuda:x:1M", "invalid GPU index"),
             ("cuda:+1:1M", "invalid GPU index"),
             ("cuda:0:0", "zero"),
             ("", "expected BDF:BAR"),
+            ("host", "host:16M"),
+            ("socket", "path is missing"),
         ];
         for (text, why) in cases {
             let message = text.parse::<Source>().unwrap_err().to_string();

@@ -79,11 +79,13 @@ impl HostTree {
 
     /// Writes an attribute of sysfs.
     pub(crate) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        log::info!("write {:?} to {}", text.trim_end(), path.display());
         self.writer.write(path, text)
     }
 
     /// Writes a 16-bit register in a function's config space.
     pub(crate) fn write_config(&self, bdf: Bdf, offset: u16, word: u16) -> io::Result<()> {
+        log::info!("write {word:#06x} to register {offset:#x} of the config space of {bdf}");
         self.writer.write_word(&self.function(bdf).join("config"), offset, word)
     }
 
@@ -97,6 +99,7 @@ impl HostTree {
     /// Runs a program that reads or changes the host, and returns its standard output.
     pub(crate) fn run(&self, program: &'static str, arguments: &[&str]) -> Result<String, Error> {
         let failed = |message| Error::Program { command: format!("{program} {}", arguments.join(" ")), message };
+        log::debug!("run {program} {}", arguments.join(" "));
         match self.writer.run(program, arguments) {
             Ok(output) => output.map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoProgram { program }),

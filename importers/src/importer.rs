@@ -26,6 +26,13 @@ pub trait Importer: Sync {
     fn on_demand_paging(&self) -> BTreeMap<String, bool> {
         BTreeMap::new()
     }
+    /// Checks that the library that drives the devices is installed and lists them.
+    ///
+    /// # Errors
+    /// The library is missing or too old, or it cannot list the devices.
+    fn library(&self) -> Result<(), Error> {
+        Ok(())
+    }
     /// Returns the PCI function to bind to a VFIO driver before opening the device at `address`. `None` for devices that
     /// stay with their kernel driver.
     fn vfio_function(&self, _address: &str) -> Option<Bdf> {

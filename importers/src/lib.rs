@@ -80,7 +80,7 @@ pub use importer::{Availability, Capabilities, Discovered, Importer, Usage};
 pub use loopback::{Loopback, LoopbackError, Pending, PendingRead};
 pub use op::{Direction, MechanismSpec, Op, OpSpec, ParseOpError, Role};
 pub use queue_pair_options::{ParseTransportError, QueuePairOptions, Transport};
-pub use target::{ParseTargetError, parse_target, parse_target_among};
+pub use target::{ParseTargetError, parse_target, parse_target_among, targets_named};
 
 /// Built-in importers.
 pub static IMPORTERS: &[&dyn Importer] = &[

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Op;
+
 /// Transport service of a queue pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -28,6 +30,15 @@ impl Transport {
             Self::Rc => "rc",
             Self::Uc => "uc",
             Self::Ud => "ud",
+        }
+    }
+
+    /// Whether the transport has a transfer: RC has all, UC no reads and atomics, and UD only sends.
+    pub fn has(self, op: Op) -> bool {
+        match self {
+            Self::Rc => true,
+            Self::Uc => matches!(op, Op::Write | Op::WriteImm | Op::Send),
+            Self::Ud => op == Op::Send,
         }
     }
 }

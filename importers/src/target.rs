@@ -1,8 +1,8 @@
 //! Targets: `KIND:ADDRESS`.
 
-use peerpath_paths::{Explained, Explanation, Severity};
+use peerpath_paths::{Bdf, Explained, Explanation, Severity};
 
-use crate::{Error, IMPORTERS, Importer};
+use crate::{Discovered, Error, IMPORTERS, Importer};
 
 /// Error: the text does not name a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +58,19 @@ pub fn parse_target_among<'a>(
     })
 }
 
+/// Finds the targets that a name without its kind can mean: devices with this name, or on this PCI function. A port or a
+/// mechanism after the name (`mlx5_0/2`) is kept.
+pub fn targets_named(discovered: &[Discovered], text: &str) -> Vec<String> {
+    let end = text.find(['/', '?']).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let function = name.parse::<Bdf>().ok();
+    let is_meant = |device: &&Discovered| {
+        let address = device.target.split_once(':').map(|(_, address)| address);
+        address == Some(name) || (function.is_some() && device.bdf == function)
+    };
+    discovered.iter().filter(is_meant).map(|device| format!("{}{rest}", device.target)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +81,31 @@ mod tests {
             let Err(error) = parse_target(text) else { panic!("{text:?} was accepted as a target") };
             assert_eq!(error.severity(), Severity::BadInput);
             assert!(!error.explanation().remedy.is_empty());
+        }
+    }
+
+    #[test]
+    fn finds_the_devices_that_a_name_without_its_kind_means() {
+        let device = |target: &str, bdf: Option<&str>| Discovered {
+            target: target.to_owned(),
+            bdf: bdf.map(|bdf| bdf.parse().unwrap()),
+        };
+        let discovered = [
+            device("verbs:mlx5_0", Some("0000:03:00.0")),
+            device("verbs:mlx5_1", Some("0000:03:00.0")),
+            device("verbs:rxe0", None),
+            device("iommufd:0000:05:00.0", Some("0000:05:00.0")),
+        ];
+        for (text, targets) in [
+            ("mlx5_0", &["verbs:mlx5_0"][..]),
+            ("mlx5_0/2", &["verbs:mlx5_0/2"]),
+            ("0000:03:00.0", &["verbs:mlx5_0", "verbs:mlx5_1"]),
+            ("05:00.0", &["iommufd:0000:05:00.0"]),
+            ("05:00.0?write=0+8", &["iommufd:0000:05:00.0?write=0+8"]),
+            ("rxe", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(targets_named(&discovered, text), targets, "{text}");
         }
     }
 

@@ -58,7 +58,7 @@ impl CellSpec {
 
     /// Whether the ranges are too short to be exported. If each range has to contain a whole operation, its length is that of
     /// the operation.
-    fn has_too_short_ranges(&self) -> bool {
+    pub(super) fn has_too_short_ranges(&self) -> bool {
         let count = self.ranges.unwrap_or(1);
         let each = if self.transfers() && self.mechanism == Mechanism::MrPerRange {
             self.size_bytes
@@ -117,35 +117,37 @@ impl Plan {
 
     /// The cells of a leg, in the order in which they run.
     pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
-        let Leg { target, asked, .. } = leg;
-        let (mechanism, mode, depth, qps, threads) = (self.mechanism, Mode::Completion, 1, 1, 1);
-        let bidirectional = false;
         let mut cells = Vec::new();
-        for &op in &self.ops {
-            let spec = spec_of(target, op);
-            let sizes_bytes: &[u64] = if op.is_atomic() { &[ATOMIC_BYTES] } else { &self.sizes_bytes };
-            for &size_bytes in sizes_bytes {
-                for ranges in self.range_counts() {
-                    let cell = CellSpec {
-                        asked,
-                        op,
-                        spec,
-                        mode,
-                        size_bytes,
-                        ranges,
-                        mechanism,
-                        depth,
-                        qps,
-                        threads,
-                        bidirectional,
-                    };
-                    if !cell.has_too_short_ranges() {
-                        self.expand_modes(cell, &mut cells);
-                    }
-                }
+        for cell in self.combinations(leg) {
+            if !cell.has_too_short_ranges() {
+                self.expand_modes(cell, &mut cells);
             }
         }
         cells
+    }
+
+    /// The combinations of operation, size and number of ranges, each as a cell with the default of every other value.
+    pub(super) fn combinations<'a>(&'a self, leg: Leg<'a>) -> impl Iterator<Item = CellSpec> + 'a {
+        let Leg { target, asked, .. } = leg;
+        self.ops.iter().flat_map(move |&op| {
+            let spec = spec_of(target, op);
+            let sizes_bytes: &[u64] = if op.is_atomic() { &[ATOMIC_BYTES] } else { &self.sizes_bytes };
+            sizes_bytes.iter().flat_map(move |&size_bytes| {
+                self.range_counts().into_iter().map(move |ranges| CellSpec {
+                    asked,
+                    op,
+                    spec,
+                    mode: Mode::Completion,
+                    size_bytes,
+                    ranges,
+                    mechanism: self.mechanism,
+                    depth: 1,
+                    qps: 1,
+                    threads: 1,
+                    bidirectional: false,
+                })
+            })
+        })
     }
 
     fn range_counts(&self) -> Vec<Option<u32>> {
@@ -174,7 +176,7 @@ impl Plan {
 
     /// Number of combinations of the values: cells, and those that [`Plan::cells`] omits. Computed without listing them, because
     /// a short plan can have more than fit into memory. The largest number stands for all larger ones.
-    pub(super) fn combinations(&self) -> u64 {
+    pub(super) fn combination_count(&self) -> u64 {
         let count = |length: usize| length.max(1) as u64;
         let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
         let of_op = |target: &Target, op: Op| {

@@ -4,11 +4,11 @@ use peerpath_exporter::Source;
 use peerpath_importers::QueuePairOptions;
 use peerpath_paths::{Explained, Explanation, PathName, Severity};
 
-use super::Plan;
 use super::bounds::{
     DEEPEST, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_THREADS, MOST_VALUES,
     send_queue_drains,
 };
+use super::{Plan, possible};
 
 /// Reason why a plan cannot run on any host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +28,13 @@ impl Explained for PlanError {
     }
 }
 
-fn reject(what: String, why: &str, remedy: &str) -> Result<(), PlanError> {
+pub(super) fn reject(what: String, why: &str, remedy: &str) -> Result<(), PlanError> {
     Err(PlanError { what, why: why.to_owned(), remedy: remedy.to_owned() })
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Checks the values of a plan and their combinations.
@@ -53,10 +58,11 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     check_threads_and_queues(plan)?;
     check_connection(plan)?;
     check_ranges(plan)?;
+    possible::check(plan)?;
     if plan.cell_count() == 0 {
         return reject(
             "no cell remains to run".into(),
-            "A range must have at least 4 KiB, and this number of ranges makes each range shorter.",
+            &plan.notes().first().map_or_else(String::new, |note| format!("{}.", capitalized(note))),
             "Choose a larger size or fewer ranges.",
         );
     }
@@ -91,7 +97,7 @@ fn check_count(plan: &Plan) -> Result<(), PlanError> {
             "Name fewer, or divide the plan into several runs.",
         );
     }
-    let count = plan.combinations();
+    let count = plan.combination_count();
     if count > MOST_CELLS as u64 {
         return reject(
             format!("cannot run a plan with {count} cells"),
@@ -191,8 +197,8 @@ fn check_connection(plan: &Plan) -> Result<(), PlanError> {
     let defaults = QueuePairOptions { huge_pages: plan.connection.huge_pages, ..QueuePairOptions::default() };
     match plan.targets.iter().find(has_none).filter(|_| plan.connection != defaults) {
         Some(target) => reject(
-            format!("{target} has no queue pairs"),
-            "Transport, MTU, GID, service level, traffic class, inline, ordering and events apply only to RDMA devices.",
+            format!("cannot use options of queue pairs with {target}"),
+            "It has no queue pairs: transport, MTU, GID, service level, traffic class, inline, ordering and events apply only to RDMA devices.",
             "Omit these options, or run the two kinds of targets separately.",
         ),
         None => Ok(()),

@@ -3,6 +3,8 @@
 mod bounds;
 mod cells;
 mod check;
+mod notes;
+mod possible;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ pub use bounds::MOST_CELLS;
 pub(crate) use bounds::{ATOMIC_BYTES, send_queue_drains, within_bounds};
 pub use cells::{CellSpec, Leg};
 pub use check::PlanError;
+pub(crate) use possible::unsupported;
 pub use target::Target;
 
 /// Measurement mode of a transfer.
@@ -71,7 +74,7 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Paths that the data must take. `None`: the path that the kernel chooses.
     pub paths: Vec<Option<PathName>>,
-    /// Operations. A cell whose target does not offer its operation is waived.
+    /// Operations. Each is offered by a target. A cell whose target does not offer its operation is waived.
     #[serde(serialize_with = "op_names")]
     pub ops: Vec<Op>,
     /// Measurement modes.
@@ -149,7 +152,7 @@ impl Plan {
     /// Rejects a plan that cannot run on any host.
     ///
     /// # Errors
-    /// The plan has no cell, or a value is out of bounds.
+    /// The plan has no cell, a value is out of bounds, or an operation, target or mode has no cell that can run.
     pub fn check(&self) -> Result<(), PlanError> {
         check::check(self)
     }

@@ -87,7 +87,7 @@ fn counts_the_combinations_without_listing_them() {
         plan.modes = modes.to_vec();
         // One of the sizes of atomic operations is omitted: their ranges would be too short.
         let omitted = plan.legs().flat_map(|leg| plan.cells(leg)).filter(|cell| cell.op == Op::FetchAdd).count();
-        assert_eq!(plan.combinations(), (plan.cell_count() + omitted) as u64, "{modes:?}");
+        assert_eq!(plan.combination_count(), (plan.cell_count() + omitted) as u64, "{modes:?}");
     }
 }
 
@@ -113,4 +113,74 @@ fn rejects_a_plan_with_more_cells_than_a_result_holds() {
     many(&mut plan, 2);
     (plan.sources, plan.targets) = (vec![plan.sources[0].clone()], vec![plan.targets[0].clone()]);
     plan.check().unwrap();
+}
+
+fn with(ops: &[Op], targets: &[&str]) -> Plan {
+    Plan {
+        ops: ops.to_vec(),
+        ..Plan::new(vec!["host:1M".parse().unwrap()], targets.iter().map(|target| target.parse().unwrap()).collect())
+    }
+}
+
+#[track_caller]
+fn rejected(plan: &Plan, words: &[&str]) {
+    let error = plan.check().unwrap_err();
+    let text = format!("{error}: {:?}", peerpath_paths::Explained::explanation(&error));
+    for word in words {
+        assert!(text.contains(word), "{text} lacks {word:?}");
+    }
+}
+
+#[test]
+fn rejects_an_operation_that_no_target_offers_and_a_target_without_any_operation() {
+    rejected(&with(&[Op::CopyIn], &["verbs:rxe0"]), &["copy_in", "verbs:rxe0", "write_imm"]);
+    rejected(&with(&[Op::Write], &["verbs:rxe0", "cuda:0"]), &["cuda:0", "copy_out"]);
+    with(&[Op::Write, Op::CopyIn], &["verbs:rxe0", "cuda:0"]).check().unwrap();
+}
+
+#[test]
+fn rejects_an_operation_that_the_transport_lacks() {
+    let over = |transport, ops: &[Op]| Plan {
+        connection: QueuePairOptions { transport, ..QueuePairOptions::default() },
+        sizes_bytes: vec![1024],
+        ..with(ops, &["verbs:rxe0"])
+    };
+    use peerpath_importers::Transport::{Rc, Uc, Ud};
+    rejected(&over(Ud, &[Op::Write]), &["write over connection ud", "only sends", "send"]);
+    rejected(&over(Uc, &[Op::Write, Op::Read]), &["read over connection uc"]);
+    over(Ud, &[Op::Register, Op::Send]).check().unwrap();
+    over(Uc, &[Op::Write]).check().unwrap();
+    over(Rc, &[Op::Read]).check().unwrap();
+    rejected(&Plan { sizes_bytes: vec![8192], ..over(Ud, &[Op::Send]) }, &["8192", "packet"]);
+}
+
+#[test]
+fn reports_atomics_that_do_not_have_the_size_of_the_plan() {
+    let atomics = |ops: &[Op], sizes: &[u64]| Plan { sizes_bytes: sizes.to_vec(), ..with(ops, &["verbs:rxe0"]) };
+    rejected(&atomics(&[Op::FetchAdd], &[4096]), &["fetch_add", "4096", "8 bytes"]);
+    atomics(&[Op::FetchAdd], &[8]).check().unwrap();
+    let mixed = atomics(&[Op::FetchAdd, Op::Write], &[4096]);
+    mixed.check().unwrap();
+    assert_eq!(mixed.notes(), ["measured with 8 bytes, whatever the size: fetch_add"]);
+    assert!(atomics(&[Op::Write], &[4096]).notes().is_empty());
+}
+
+#[test]
+fn rejects_a_mode_in_which_no_operation_can_run() {
+    let modes = |ops: &[Op], modes: &[Mode]| Plan { modes: modes.to_vec(), ..with(ops, &["verbs:rxe0"]) };
+    rejected(&modes(&[Op::Read], &[Mode::PingPong]), &["read in mode pingpong"]);
+    rejected(&modes(&[Op::Read], &[Mode::Completion, Mode::PingPong]), &["pingpong"]);
+    modes(&[Op::Read, Op::Write], &[Mode::Completion, Mode::PingPong]).check().unwrap();
+    modes(&[Op::Register], &[Mode::PingPong]).check().unwrap();
+    // If both sides change the 8-byte values, the values do not show which side made a change.
+    let atomics = Plan { sizes_bytes: vec![8], ..modes(&[Op::CmpSwap], &[Mode::Bandwidth]) };
+    atomics.check().unwrap();
+    rejected(&Plan { bidirectional: true, ..atomics }, &["cmp_swap", "one direction"]);
+}
+
+#[test]
+fn names_combinations_whose_ranges_are_too_short() {
+    let plan = plan(&[Op::Register, Op::Write], &[4096, 65_536], &[1, 8, 64], Mechanism::Auto);
+    let note = "not measured, because a range has at least 4 KiB: 4K in 8 ranges, 4K in 64 ranges, 64K in 64 ranges";
+    assert_eq!(plan.notes(), [note]);
 }

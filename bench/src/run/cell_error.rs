@@ -171,3 +171,17 @@ pub(super) fn per_cell<T>(opened: Result<T, Failure>) -> Result<Result<T, Failur
         opened => Ok(opened),
     }
 }
+
+/// Like [`per_cell`], for a source or target that the plan names. One that does not exist ends the run, because every cell would
+/// report only that. So does a missing library.
+///
+/// # Errors
+/// The input is bad, the device does not exist, or its library is missing.
+pub(super) fn existing<T>(checked: Result<T, Failure>) -> Result<Result<T, Failure>, Failure> {
+    match checked {
+        Err(failure) if matches!(failure.explanation.cause, Some(Cause::NoDevice | Cause::LibraryMissing)) => {
+            Err(failure)
+        }
+        checked => per_cell(checked),
+    }
+}

@@ -31,6 +31,7 @@ pub(super) fn open_source(
     open: &OpenOptions,
     changes: &Options,
 ) -> Result<Held<Box<dyn Exporter>>, Failure> {
+    log::info!("open the source {source}");
     let _hold = function_of(source).map(|bdf| acquire(bdf, changes)).transpose()?;
     let opened = source.open(open).map_err(|error| Failure::of(&error))?;
     Ok(Held { opened, _hold })
@@ -44,6 +45,7 @@ pub(super) fn open_target(
     source: Option<&Source>,
     changes: &Options,
 ) -> Result<Held<Arc<dyn Device>>, Failure> {
+    log::info!("open the target {target}");
     let function = target.importer.vfio_function(&target.address);
     let function = function.filter(|bdf| source.and_then(function_of) != Some(*bdf));
     let _hold = function.map(|bdf| acquire(bdf, changes)).transpose()?;

@@ -20,7 +20,9 @@ mod transfer;
 
 use std::path::Path;
 
-use peerpath_exporter::OpenOptions;
+use peerpath_exporter::{OpenOptions, Source};
+use peerpath_importers::Availability;
+use peerpath_paths::{Cause, Severity};
 use quanta::Clock;
 
 use crate::append::{self, AppendError};
@@ -33,7 +35,7 @@ use crate::plan::Plan;
 use crate::result::{Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::{Destination, Existing, Store};
-use cell_error::per_cell;
+use cell_error::existing;
 use context::Context;
 use log::Log;
 use removed::Removed;
@@ -124,20 +126,31 @@ impl Runner<'_> {
         Ok(log.result)
     }
 
-    /// Reports a wrong BDF or device name before any cell runs.
+    /// Reports a device that does not exist, or whose library is missing, before any cell runs.
     fn check_names(&self) -> Result<(), Failure> {
         let on_this_host = if self.peer.is_none() { &self.plan.sources } else { &self.plan.far };
         for source in on_this_host {
-            let _ = per_cell(source.check().map_err(|error| Failure::of(&error)))?;
+            let checked = source.check().map_err(|error| Failure::of(&error));
+            // A socket may appear later.
+            let is_device = !matches!(source, Source::Socket { .. });
+            let _ =
+                existing(checked.map_err(|failure| if is_device { absent_is_bad_input(failure) } else { failure }))?;
         }
         for target in &self.plan.targets {
             // Opening the device checks the queue pair options.
             let found = if target.importer.capabilities().queue_pairs {
-                target.importer.open(&target.address, &self.plan.connection).map(drop)
+                let opened = target.importer.open(&target.address, &self.plan.connection);
+                opened.map(drop).map_err(|error| Failure::of(&error))
             } else {
-                target.importer.probe(&target.address).map(drop)
+                match target.importer.probe(&target.address) {
+                    Ok(Availability::Waived(why)) => {
+                        let what = format!("cannot use {target}");
+                        Err(Failure::new(what, why, Severity::Unavailable))
+                    }
+                    probed => probed.map(drop).map_err(|error| Failure::of(&error)),
+                }
             };
-            let _ = per_cell(found.map_err(|error| Failure::of(&error)))?;
+            let _ = existing(found.map_err(absent_is_bad_input))?;
         }
         Ok(())
     }
@@ -165,7 +178,7 @@ impl Runner<'_> {
                 arguments: self.arguments.clone(),
                 plan: serde_json::to_value(self.plan).unwrap_or_default(),
                 interrupted: false,
-                warnings: Vec::new(),
+                warnings: self.plan.notes(),
             },
             appended: Vec::new(),
             environment: Environment {
@@ -175,4 +188,9 @@ impl Runner<'_> {
             cells: Vec::new(),
         }
     }
+}
+
+/// A device that the plan names and that does not exist is bad input, whatever its importer reports.
+fn absent_is_bad_input(failure: Failure) -> Failure {
+    if failure.explanation.cause == Some(Cause::NoDevice) { failure.with_severity(Severity::BadInput) } else { failure }
 }

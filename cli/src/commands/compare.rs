@@ -29,9 +29,9 @@ has no confidence level: each run is divided into windows of at least 100 ms. Th
 run; the upper bound is the change from the lowest window of the earlier run to the mean of the new run. Both intervals cover \
 the variation within each run, not the variation between runs.
 
-Without --force, emulated devices are not compared with hardware, nor soft RDMA with a NIC. If one result lacks a cell \
-but has a similar one (with another path, size, depth, operation or mechanism, or with data verified in only one of the \
-two), both cells are listed as incomparable.
+Without --force, emulated devices are not compared with hardware, nor soft RDMA with a device that moves the data itself. If \
+one result lacks a cell but has a similar one (with another path, size, depth, operation or mechanism, or with data verified \
+in only one of the two), both cells are listed as incomparable.
 
 Exit status:
   0  nothing got worse
@@ -47,7 +47,7 @@ pub(super) struct Compare {
     /// Smallest change in percent that counts as better or worse
     #[arg(long, value_name = "PCT", default_value = "5", value_parser = threshold)]
     threshold: f64,
-    /// Also compare emulated devices with hardware, and soft RDMA with a NIC
+    /// Also compare emulated devices with hardware, and soft RDMA with other devices
     #[arg(long)]
     force: bool,
     /// Print JSON
@@ -56,12 +56,8 @@ pub(super) struct Compare {
 }
 
 pub(super) fn threshold(text: &str) -> Result<f64, String> {
-    let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if (0.0..=1000.0).contains(&percent) {
-        Ok(percent)
-    } else {
-        Err("the threshold must be from 0 to 1000 percent".to_owned())
-    }
+    let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| "use a number of percent such as 5 or 0.5")?;
+    if (0.0..=1000.0).contains(&percent) { Ok(percent) } else { Err("use 0 to 1000 percent".to_owned()) }
 }
 
 impl Compare {

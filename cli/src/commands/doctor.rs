@@ -57,7 +57,8 @@ impl Doctor {
             Some(from) if from.gpu().is_some() && is_live => from.function(&inventory, is_live).ok(),
             from => from.as_ref().map(|from| from.function(&inventory, is_live)).transpose()?,
         };
-        let to = match self.to.as_deref() {
+        let named = host::named(&inventory, self.to.as_deref())?;
+        let to = match named.as_deref() {
             // Not an error if the GPU is missing: the checks report it, and a virtual machine may hide its PCI function.
             Some(text) if is_gpu(text) && is_live => host::importer(&inventory, text, is_live).ok(),
             text => text.map(|text| host::importer(&inventory, text, is_live)).transpose()?,
@@ -67,8 +68,8 @@ impl Doctor {
             bar: self.from.as_ref().and_then(Exporter::bar),
             exporter_device: self.from.as_ref().and_then(Exporter::gpu).map(str::to_owned),
             to,
-            device: self.to.as_deref().and_then(device),
-            own_address_space: self.to.as_deref().is_some_and(host::has_own_address_space),
+            device: named.as_deref().and_then(device),
+            own_address_space: named.as_deref().is_some_and(host::has_own_address_space),
         };
         let live = tree.is_live().then(|| live::ask(&inventory, &selection));
         let findings = run_checks(&tree, &inventory, &selection, live.as_ref());

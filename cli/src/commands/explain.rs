@@ -8,14 +8,15 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{
-    Facts, MemoryKind, NamedCall, Step, Tree, call_in, errno_in, input_file, kernel_log, parse_errno,
+    Facts, MemoryKind, NamedCall, Step, Tree, call_in, errno_in, errno_name, input_file, kernel_log, parse_errno,
 };
 
 use self::host_names::HostNames;
 use crate::hints::CommandLine;
+use crate::similar::closest;
 
 /// Explain an errno of the kernel, or lines of the kernel log: cause, reason and remedy.
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ pub(super) struct Explain {
     #[arg(value_name = "ERRNO|FILE", allow_hyphen_values = true)]
     what: Option<String>,
     /// Step that returned the errno, e.g. register-dma-buf  [default: the call in the message, or every step with a documented meaning]
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", value_parser = parse_step)]
     step: Option<NamedCall>,
     /// Kind of the memory: a BAR that VFIO exports, memory of a GPU, or ordinary memory
     #[arg(long, value_name = "KIND")]
@@ -46,6 +47,15 @@ pub(super) struct Explain {
     /// Print JSON: an array for an errno, one line per recognized line of a log
     #[arg(long)]
     json: bool,
+}
+
+/// Accepts the name of a step or of a call, in the forms of [`NamedCall`].
+fn parse_step(text: &str) -> Result<NamedCall, String> {
+    text.parse().map_err(|_| {
+        let names = || Step::all().map(Step::name);
+        let all = names().chain(Step::all().flat_map(|step| step.aliases().iter().copied()));
+        suggestion(text, all, &format!("use one of {}", names().collect::<Vec<_>>().join(", ")))
+    })
 }
 
 fn help() -> String {
@@ -137,6 +147,18 @@ impl Explain {
     }
 }
 
+/// Numbers above are no errnos.
+const MAX_ERRNO: i32 = 4096;
+
+fn options() -> Vec<String> {
+    let command = Explain::augment_args(Command::new("explain"));
+    command.get_arguments().filter_map(|option| Some(format!("--{}", option.get_long()?))).collect()
+}
+
+fn suggestion<T: AsRef<str>>(text: &str, names: impl IntoIterator<Item = T>, otherwise: &str) -> String {
+    closest(text, names).map_or_else(|| otherwise.to_owned(), |name| format!("did you mean {}?", name.as_ref()))
+}
+
 /// What to explain.
 #[derive(Debug, PartialEq, Eq)]
 enum Input {
@@ -169,14 +191,18 @@ impl Input {
             return Err(Failure::bad_input(
                 format!("unexpected argument {text:?}"),
                 "this command has no such option",
-                "run `peerpath explain --help` for the options",
+                suggestion(text, options().iter().map(String::as_str), "run `peerpath explain --help` for the options"),
             ));
         }
         errno_in(text).map(Self::Errno).ok_or_else(|| {
             Failure::bad_input(
                 format!("cannot explain {text:?}"),
                 "it is not an errno, a message with an errno, a known line of the kernel log, or a file",
-                "use a name such as EINVAL, a number such as 22, or a file with the output of dmesg",
+                suggestion(
+                    text,
+                    (1..MAX_ERRNO).filter_map(errno_name),
+                    "use a name such as EINVAL, a number such as 22, or a file with the output of dmesg",
+                ),
             )
         })
     }

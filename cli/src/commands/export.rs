@@ -9,7 +9,9 @@ use peerpath_exporter::socket::DmaBufSender;
 use peerpath_exporter::{OpenOptions, Source, VfioInterface};
 use peerpath_host::{Hold, Options};
 
+use super::run::words;
 use super::signals::catch_signals;
+use crate::names;
 use crate::terminal::print;
 
 /// Export a BAR as a dma-buf and pass it to other processes over a socket.
@@ -25,21 +27,22 @@ pub(super) struct Export {
     /// BAR of a function, e.g. 0000:03:00.0:2
     #[arg(value_name = "BDF:BAR")]
     bar: String,
-    /// Range of the BAR, offset and length in bytes. Repeat for more ranges  [default: the whole BAR]
-    #[arg(long, value_name = "OFF+LEN")]
+    /// Ranges of the BAR, offset and length in bytes, e.g. 0x0+0x2000,0x4000+0x2000  [default: the whole BAR]
+    #[arg(long, value_name = "OFF+LEN", num_args = 1.., value_delimiter = ',')]
     range: Vec<String>,
     /// Socket to create
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
     /// VFIO interface: auto, group or cdev
-    #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto")]
+    #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto", value_parser = words::<VfioInterface>(["auto", "group", "cdev"]),
+          hide_possible_values = true)]
     vfio: VfioInterface,
 }
 
 impl Export {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         let ranges = if self.range.is_empty() { String::new() } else { format!("@{}", self.range.join(",")) };
-        let source: Source = format!("{}{ranges}", self.bar).parse().map_err(Failure::from)?;
+        let source = names::source(&format!("{}{ranges}", self.bar))?;
         let Source::Vfio { bdf, .. } = source else {
             return Err(Failure::bad_input(
                 format!("cannot export {source}"),

@@ -7,6 +7,8 @@ use peerpath_bench::failure::Failure;
 use peerpath_importers::IMPORTERS;
 use peerpath_paths::{Bdf, Inventory, Tree, input_file};
 
+use crate::names;
+
 /// Options of the commands that inspect a host without changing it.
 #[derive(Debug, Args)]
 pub(super) struct InspectOptions {
@@ -120,6 +122,8 @@ pub(super) enum Exporter {
     Bar(Bdf, u8),
     /// A GPU of NVIDIA's driver, e.g. `cuda:0`.
     Gpu(String),
+    /// A device of a function, e.g. `nvme0` or `verbs:mlx5_0`.
+    Device(String),
 }
 
 impl Exporter {
@@ -127,7 +131,7 @@ impl Exporter {
     pub(super) fn bar(&self) -> Option<u8> {
         match self {
             Self::Bar(_, bar) => Some(*bar),
-            Self::Function(_) | Self::Gpu(_) => None,
+            Self::Function(_) | Self::Gpu(_) | Self::Device(_) => None,
         }
     }
 
@@ -135,7 +139,7 @@ impl Exporter {
     pub(super) fn gpu(&self) -> Option<&str> {
         match self {
             Self::Gpu(name) => Some(name),
-            Self::Function(_) | Self::Bar(..) => None,
+            Self::Function(_) | Self::Bar(..) | Self::Device(_) => None,
         }
     }
 
@@ -144,6 +148,7 @@ impl Exporter {
         match self {
             Self::Function(bdf) | Self::Bar(bdf, _) => known(inventory, *bdf),
             Self::Gpu(name) => gpu(inventory, name, is_live),
+            Self::Device(name) => importer(inventory, &names::device_of(inventory, name)?, is_live),
         }
     }
 }
@@ -164,6 +169,13 @@ impl std::str::FromStr for Exporter {
             };
         }
         let wrong = || "use a function, a BAR of it, or a GPU, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0".to_owned();
+        let is_device =
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+        // An address that lacks its function is no device.
+        let device = text.strip_prefix("verbs:").unwrap_or(text);
+        if is_device && device.bytes().any(|byte| byte.is_ascii_alphabetic()) || device != text {
+            return Ok(Self::Device(text.to_owned()));
+        }
         let (bdf, bar) = text.rsplit_once(':').ok_or_else(wrong)?;
         match (bdf.parse(), bar.as_bytes()) {
             (Ok(bdf), [digit @ b'0'..=b'5']) => Ok(Self::Bar(bdf, digit - b'0')),
@@ -171,6 +183,11 @@ impl std::str::FromStr for Exporter {
             (Err(_), _) => Err(wrong()),
         }
     }
+}
+
+/// A TARGET with its kind: `verbs:rxe0` for `rxe0`.
+pub(super) fn named(inventory: &Inventory, target: Option<&str>) -> Result<Option<String>, Failure> {
+    target.map(|text| names::device_of(inventory, text)).transpose()
 }
 
 /// Whether a target is a GPU of NVIDIA's driver.
@@ -229,7 +246,7 @@ pub(super) fn importer(inventory: &Inventory, target: &str, is_live: bool) -> Re
         None => Err(Failure::bad_input(
             format!("cannot find the function of {target}"),
             "it is neither a BDF nor a device of a PCI function",
-            "use a BDF such as 0000:04:00.0, or a device from `peerpath list`",
+            names::similar_device(inventory, target),
         )),
     }
 }
@@ -243,10 +260,20 @@ mod tests {
         let bdf = Bdf::new(0, 3, 0, 0).unwrap();
         assert_eq!("0000:03:00.0".parse(), Ok(Exporter::Function(bdf)));
         assert_eq!("0000:03:00.0:2".parse(), Ok(Exporter::Bar(bdf, 2)));
+        assert_eq!("mlx5_0".parse(), Ok(Exporter::Device("mlx5_0".into())));
+        assert_eq!("verbs:mlx5_0".parse(), Ok(Exporter::Device("verbs:mlx5_0".into())));
         assert_eq!("cuda:12".parse(), Ok(Exporter::Gpu("cuda:12".into())));
-        for wrong in
-            ["", "x", "0000:03:00.0:6", "0000:03:00.0:", "0000:03:00.9:1", "host:1M", "cuda:", "cuda:x", "cuda:0:64M"]
-        {
+        for wrong in [
+            "",
+            "0000",
+            "0000:03:00.0:6",
+            "0000:03:00.0:",
+            "0000:03:00.9:1",
+            "host:1M",
+            "cuda:",
+            "cuda:x",
+            "cuda:0:64M",
+        ] {
             assert!(wrong.parse::<Exporter>().is_err(), "{wrong}");
         }
     }

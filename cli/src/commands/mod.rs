@@ -2,6 +2,7 @@
 
 mod bind;
 mod compare;
+mod completions;
 mod doctor;
 mod explain;
 mod export;
@@ -15,24 +16,52 @@ mod serve;
 mod shared_token;
 mod signals;
 mod snapshot;
+mod usage_error;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::result::Tool;
 
 use crate::hints::CommandLine;
-use crate::terminal;
+use crate::{steps, terminal};
 
 /// Move data between PCI BARs and RDMA NICs, GPUs or NVMe drives, and report the path, latency and throughput.
 #[derive(Debug, Parser)]
-#[command(name = "peerpath", version, max_term_width = 120, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "peerpath", version = VERSION, max_term_width = 120, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
+    #[command(flatten)]
+    output: OutputOptions,
     #[command(subcommand)]
     command: Command,
 }
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct OutputOptions {
+    /// Print only results and errors, no progress and no notes
+    #[arg(long, short, global = true, help_heading = MESSAGES)]
+    quiet: bool,
+    /// Print what is opened, registered and changed on the host, to standard error; -vv prints more
+    #[arg(long, short, global = true, action = ArgAction::Count, conflicts_with = "quiet", help_heading = MESSAGES)]
+    verbose: u8,
+    /// Colours: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true, help_heading = MESSAGES)]
+    color: ColorChoice,
+}
+
+const MESSAGES: &str = "Messages";
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (revision ",
+    env!("PEERPATH_GIT_REVISION"),
+    ", features: ",
+    env!("PEERPATH_FEATURES"),
+    ")"
+);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,21 +86,26 @@ enum Command {
     Report(report::Report),
     Compare(compare::Compare),
     Serve(serve::Serve),
+    Completions(completions::Completions),
 }
 
 /// Runs the command line and returns its exit code.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let expanded = match plan_file::expand(&arguments) {
+    // Before everything that can fail, because errors have colours.
+    color_of(&arguments).write_global();
+    let command = command_index(&arguments);
+    let expanded = match plan_file::expand(&arguments, command) {
         Ok(expanded) => expanded,
         Err(failure) => return terminal::report(&failure),
     };
-    let parsed = match Arguments::try_parse_from(&expanded) {
+    let matched = Arguments::command().try_get_matches_from(&expanded.arguments);
+    let parsed = match matched.and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches)) {
         Ok(parsed) => parsed,
-        // clap exits with 0 for help and version, and with 2 for wrong usage.
-        Err(error) => error.exit(),
+        Err(error) => return usage_error::report(error, expanded.plan.as_ref()),
     };
-    let command_line = CommandLine::new(&expanded);
+    steps::install(parsed.output.quiet, parsed.output.verbose);
+    let command_line = CommandLine::new(&expanded.arguments[command.min(expanded.arguments.len())..]);
     let changes_host = matches!(parsed.command, Command::Run(_) | Command::Serve(_) | Command::Export(_));
     let done = match parsed.command {
         Command::List(command) => command.run(),
@@ -82,10 +116,11 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bind(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
-        Command::Run(command) => command.run(&arguments, &command_line),
+        Command::Run(command) => command.run(expanded.plan.is_some(), &arguments, &command_line),
         Command::Report(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Serve(command) => command.run(),
+        Command::Completions(command) => command.run(Arguments::command()),
     };
     let code = done.unwrap_or_else(|failure: Failure| terminal::report(&command_line.complete(failure)));
     if changes_host {
@@ -94,11 +129,34 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     code
 }
 
+/// Position of the command: the first argument that is neither an option nor the value of one.
+fn command_index(arguments: &[OsString]) -> usize {
+    let mut at = 1;
+    while let Some(argument) = arguments.get(at).filter(|argument| argument.as_encoded_bytes().starts_with(b"-")) {
+        at += if argument == "--color" { 2 } else { 1 };
+    }
+    at
+}
+
+/// The value of `--color`, read before the arguments are parsed. clap reports an invalid one.
+fn color_of(arguments: &[OsString]) -> anstream::ColorChoice {
+    let value =
+        arguments.iter().enumerate().find_map(|(at, argument)| match argument.to_str()?.strip_prefix("--color")? {
+            "" => arguments.get(at + 1).map(OsString::as_os_str),
+            rest => rest.strip_prefix('=').map(OsStr::new),
+        });
+    match value.and_then(OsStr::to_str) {
+        Some("always") => anstream::ColorChoice::Always,
+        Some("never") => anstream::ColorChoice::Never,
+        _ => anstream::ColorChoice::Auto,
+    }
+}
+
 /// Name and version of this program in results.
 fn tool() -> Tool {
     Tool {
         name: env!("CARGO_PKG_NAME").into(),
         version: env!("CARGO_PKG_VERSION").into(),
-        git_revision: option_env!("PEERPATH_GIT_REVISION").map(Into::into),
+        git_revision: Some(env!("PEERPATH_GIT_REVISION")).filter(|revision| *revision != "unknown").map(Into::into),
     }
 }

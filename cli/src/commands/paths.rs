@@ -53,11 +53,12 @@ impl Paths {
         let is_live = tree.is_live();
         let inventory = Inventory::read(&tree);
         let from = self.from.as_ref().map(|from| from.function(&inventory, is_live)).transpose()?;
-        let to = self.to.as_deref().map(|text| host::importer(&inventory, text, is_live)).transpose()?;
-        let own_address_space = self.to.as_deref().is_some_and(host::has_own_address_space);
+        let named = host::named(&inventory, self.to.as_deref())?;
+        let to = named.as_deref().map(|text| host::importer(&inventory, text, is_live)).transpose()?;
+        let own_address_space = named.as_deref().is_some_and(host::has_own_address_space);
         let bar = self.from.as_ref().and_then(Exporter::bar);
         let request = Request { bar, own_address_space, ..Request::default() };
-        let gpus = [(self.from.as_ref().and_then(Exporter::gpu), from), (self.to.as_deref(), to)];
+        let gpus = [(self.from.as_ref().and_then(Exporter::gpu), from), (named.as_deref(), to)];
         let notes: Vec<String> =
             gpus.into_iter().filter_map(|(name, bdf)| host::gpu_note(name?, bdf?, is_live)).collect();
         let noted = |mut report: PathReport| {

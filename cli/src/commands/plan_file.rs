@@ -4,10 +4,11 @@
 //! on the command line replaces the one in the file.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use peerpath_bench::failure::Failure;
 use peerpath_paths::input_file;
+use toml::de::DeTable;
 use toml::{Table, Value};
 
 /// Old and new names of renamed options.
@@ -16,71 +17,133 @@ const RENAMED: [(&str, &str); 1] = [("--door", "--vfio")];
 /// Maximum length of a plan, in bytes. A longer file is probably not a plan.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The arguments, with the options from the plan file inserted before the other options.
+/// The arguments after a plan file was inserted into them.
+pub(super) struct Expanded {
+    pub(super) arguments: Vec<OsString>,
+    pub(super) plan: Option<PlanFile>,
+}
+
+/// A plan file, and the line of each key that the command line does not override.
+pub(super) struct PlanFile {
+    pub(super) file: PathBuf,
+    keys: Vec<(String, usize)>,
+}
+
+impl PlanFile {
+    /// The key and line of an option, by its name without dashes.
+    pub(super) fn key_of(&self, option: &str) -> Option<(&str, usize)> {
+        let (key, line) = self.keys.iter().find(|(key, _)| key.replace('_', "-") == option)?;
+        Some((key, *line))
+    }
+}
+
+/// The arguments, with the options from the plan file inserted before the other options. `command` is the position of the
+/// command.
 ///
 /// # Errors
 /// The file cannot be read or is not a plan.
-pub(super) fn expand(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
-    let [_, command, file, others @ ..] = arguments else { return Ok(arguments.to_vec()) };
-    if command != "run" || file.as_encoded_bytes().starts_with(b"-") {
-        return Ok(arguments.to_vec());
+pub(super) fn expand(arguments: &[OsString], command: usize) -> Result<Expanded, Failure> {
+    let unchanged = || Expanded { arguments: arguments.to_vec(), plan: None };
+    let (Some(name), Some(file)) = (arguments.get(command), arguments.get(command + 1)) else { return Ok(unchanged()) };
+    if name != "run" || file.as_encoded_bytes().starts_with(b"-") {
+        return Ok(unchanged());
     }
-    let mut all = arguments[..3].to_vec();
-    all.extend(options(&read(Path::new(file))?, others).map_err(|why| invalid(Path::new(file), why))?);
+    let (head, others) = arguments.split_at(command + 2);
+    let file = PathBuf::from(file);
+    let text = read(&file)?;
+    let table = text.parse::<Table>().map_err(|error| invalid_toml(&file, &text, &error))?;
+    let lines = key_lines(&text);
+    let line_of = |key: &str| lines.iter().find(|(name, _)| name == key).map_or(1, |(_, line)| *line);
+    let mut plan = PlanFile { file, keys: Vec::new() };
+    let mut all = head.to_vec();
+    for (key, value) in &table {
+        let line = line_of(key);
+        let options = options(key, value, others)
+            .map_err(|(why, remedy)| Failure::bad_input(cannot_use(&plan.file, line), why, remedy))?;
+        if let Some(options) = options {
+            plan.keys.push((key.clone(), line));
+            all.extend(options);
+        }
+    }
     all.extend_from_slice(others);
-    Ok(all)
+    Ok(Expanded { arguments: all, plan: Some(plan) })
 }
 
-fn read(file: &Path) -> Result<Table, Failure> {
-    let bytes = input_file::read(file, MAX_BYTES).map_err(|error| {
-        let what = format!("cannot read the plan {}", file.display());
-        Failure::unreadable(what, &error, "name a TOML file after `run`; options start with --")
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| invalid(file, error.to_string()))?;
-    // The text of the error quotes the line, which can be as long as the file.
-    text.parse::<Table>().map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start);
-        let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-        invalid(file, format!("line {line}: {}", error.message().replace('\n', ", ")))
-    })
+pub(super) fn cannot_use(file: &Path, line: usize) -> String {
+    format!("cannot use the plan {} (line {line})", file.display())
 }
 
-fn invalid(file: &Path, why: String) -> Failure {
+fn read(file: &Path) -> Result<String, Failure> {
+    let what = || format!("cannot read the plan {}", file.display());
+    let remedy = "name a TOML file after `run`; options start with --";
+    let bytes = input_file::read(file, MAX_BYTES).map_err(|error| Failure::unreadable(what(), &error, remedy))?;
+    String::from_utf8(bytes).map_err(|_| Failure::bad_input(what(), "it is not a text file", remedy))
+}
+
+/// The failure for a text that is not TOML. The parser's own text quotes the line with all its control characters.
+fn invalid_toml(file: &Path, text: &str, error: &toml::de::Error) -> Failure {
+    let line = error.span().map_or(1, |span| line_at(text, span.start));
     Failure::bad_input(
-        format!("cannot use {} as a plan", file.display()),
-        why,
-        "use long option names as keys, e.g. from = [\"0000:03:00.0:2\"] and size = [\"4K\", \"1M\"]",
+        cannot_use(file, line),
+        format!("it is not valid TOML: {}", error.message()),
+        "write a plan as KEY = VALUE lines with long option names as keys, e.g. size = [\"4K\", \"1M\"]",
     )
 }
 
-/// The options of the file that the command line does not override.
-fn options(table: &Table, others: &[OsString]) -> Result<Vec<OsString>, String> {
+/// The line of each key. Empty if the text is not TOML.
+fn key_lines(text: &str) -> Vec<(String, usize)> {
+    let Ok(table) = DeTable::parse(text) else { return Vec::new() };
+    table.get_ref().keys().map(|key| (key.get_ref().to_string(), line_at(text, key.span().start))).collect()
+}
+
+fn line_at(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+/// The options of a key; `None` if the command line overrides it. An error is the reason and the remedy.
+fn options(key: &str, value: &Value, others: &[OsString]) -> Result<Option<Vec<OsString>>, (String, &'static str)> {
+    let option = format!("--{}", key.replace('_', "-"));
+    if key.starts_with('-')
+        || !key.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_')
+    {
+        return Err((
+            format!("{key:?} is not an option of `run`"),
+            "use a long option of `peerpath run --help` without its dashes",
+        ));
+    }
+    if ["--help", "--version"].contains(&&option[..]) {
+        return Err((format!("{key} is not a parameter of a run"), "omit it"));
+    }
+    let renamed = RENAMED.iter().find(|(old, new)| option == *old || option == *new);
+    let known = renamed.map_or_else(|| vec![option.as_str()], |(old, new)| vec![old, new]);
+    if others.iter().any(|other| known.iter().any(|option| names(other, option))) {
+        return Ok(None);
+    }
+    let values = match value {
+        Value::Array(values) => values.as_slice(),
+        value => std::slice::from_ref(value),
+    };
     let mut options = Vec::new();
-    for (key, value) in table {
-        let option = format!("--{}", key.replace('_', "-"));
-        let renamed = RENAMED.iter().find(|(old, new)| option == *old || option == *new);
-        let known = renamed.map_or_else(|| vec![option.as_str()], |(old, new)| vec![old, new]);
-        if others.iter().any(|other| known.iter().any(|option| names(other, option))) {
-            continue;
-        }
-        let values = match value {
-            Value::Array(values) => values.as_slice(),
-            value => std::slice::from_ref(value),
-        };
-        for value in values {
-            match value {
-                Value::Boolean(true) => options.push(option.clone().into()),
-                Value::Boolean(false) => {}
-                Value::String(text) => options.push(format!("{option}={text}").into()),
-                Value::Integer(number) => options.push(format!("{option}={number}").into()),
-                Value::Float(number) => options.push(format!("{option}={number}").into()),
-                Value::Array(_) | Value::Table(_) | Value::Datetime(_) => {
-                    return Err(format!("the value of {key} is not a string, number, boolean or a list of these"));
-                }
+    for value in values {
+        match value {
+            Value::Boolean(true) => options.push(option.clone().into()),
+            Value::Boolean(false) => {}
+            Value::String(text) => options.push(format!("{option}={text}").into()),
+            Value::Integer(number) => options.push(format!("{option}={number}").into()),
+            Value::Float(number) => options.push(format!("{option}={number}").into()),
+            Value::Table(_) => {
+                return Err((format!("{key:?} is a table"), "remove its heading: a plan has only KEY = VALUE lines"));
+            }
+            Value::Array(_) | Value::Datetime(_) => {
+                let kind = if value.is_array() { "list of lists" } else { "date" };
+                return Err((
+                    format!("{key:?} is a {kind}"),
+                    "use a string, a number, true, false, or a list of these",
+                ));
             }
         }
     }
-    Ok(options)
+    Ok(Some(options))
 }
 
 /// Whether an argument is this option, with or without `=VALUE`.
@@ -100,7 +163,8 @@ mod tests {
         std::fs::write(&file, plan).unwrap();
         let mut arguments: Vec<OsString> = vec!["peerpath".into(), "run".into(), file.into()];
         arguments.extend(others.iter().map(OsString::from));
-        let all = expand(&arguments).map_err(|failure| format!("{} {}", failure.what, failure.explanation.why))?;
+        let all =
+            expand(&arguments, 1).map_err(|failure| format!("{} {}", failure.what, failure.explanation.why))?.arguments;
         Ok(all[3..].iter().map(|argument| argument.to_string_lossy().into_owned()).collect())
     }
 
@@ -124,18 +188,22 @@ mod tests {
 
     #[test]
     fn rejects_an_invalid_plan_with_the_reason() {
-        for (plan, why) in
-            [("from = ", "as a plan"), ("[table]\nx = 1", "table"), ("size = [[1]]", "size"), ("\0", "as a plan")]
-        {
+        for (plan, why) in [
+            ("from = ", "not valid TOML"),
+            ("\n[table]\nx = 1", "line 2"),
+            ("size = [[1]]", "size"),
+            ("\0", "not valid TOML"),
+            ("\nhelp = true", "line 2"),
+        ] {
             let error = expanded(plan, &[]).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
         let error = expanded(&format!("to = 'x'\nsize = {}", "[".repeat(100_000)), &[]).unwrap_err();
         assert!(error.contains("line 2: ") && error.len() < 200, "{error}");
         let arguments = ["peerpath", "run", "/nowhere/plan.toml"].map(OsString::from);
-        assert!(expand(&arguments).is_err());
+        assert!(expand(&arguments, 1).is_err());
         let untouched = ["peerpath", "run", "--from", "x"].map(OsString::from);
-        assert_eq!(expand(&untouched).unwrap(), untouched);
+        assert_eq!(expand(&untouched, 1).unwrap().arguments, untouched);
     }
 
     proptest! {

@@ -13,7 +13,7 @@ use peerpath_report::document::{ComparisonWithBase, Document, Format};
 use peerpath_report::saved;
 
 use super::compare::{compared, read, threshold, unreadable};
-use crate::terminal::{self, print};
+use crate::terminal::{self, notice, print};
 
 /// Write a report on results: paths, latency, throughput, and measurements that failed or could not run.
 #[derive(Debug, Args)]
@@ -139,7 +139,7 @@ impl Report {
             let what = format!("cannot write the report {}", file.display());
             Failure::internal(what, &error, remedy(&error))
         })?;
-        print(&format!("written to {}\n", file.display()))
+        notice(&format!("written to {}\n", file.display()))
     }
 }
 

@@ -23,6 +23,7 @@ use peerpath_bench::route::Routes;
 use peerpath_bench::run::Runner;
 use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
 use peerpath_exporter::OpenOptions;
+use peerpath_importers::Op;
 use peerpath_paths::{PathName, Tree};
 
 use super::signals::catch_signals;
@@ -31,13 +32,18 @@ use crate::hints::CommandLine;
 use crate::terminal::{self, print};
 pub(super) use options::RunCommand;
 use progress::Bar;
+pub(super) use values::{parse_size_u32, whole, words};
 
 impl RunCommand {
-    /// `arguments`: the command line as the user wrote it, for the result.
-    pub(super) fn run(&self, arguments: &[OsString], command_line: &CommandLine) -> Result<ExitCode, Failure> {
-        if let Some(file) = &self.plan
-            && arguments.get(2).map(OsString::as_os_str) != Some(file.as_os_str())
-        {
+    /// `has_read_plan`: whether the plan file was found where it is read. `arguments`: the command line as the user wrote it,
+    /// for the result.
+    pub(super) fn run(
+        &self,
+        has_read_plan: bool,
+        arguments: &[OsString],
+        command_line: &CommandLine,
+    ) -> Result<ExitCode, Failure> {
+        if let Some(file) = self.plan.as_ref().filter(|_| !has_read_plan) {
             return Err(Failure::bad_input(
                 format!("cannot use the plan {}", file.display()),
                 "options precede it on the command line",
@@ -101,6 +107,14 @@ impl RunCommand {
                 "cannot use --path staged with --peer",
                 "the copy through host memory needs source and target on one host",
                 "omit --path staged, or run it on the other host without --peer",
+            ));
+        }
+        let on_one_host = [Op::Export, Op::Attach, Op::Map, Op::Register, Op::Unregister, Op::Unmap];
+        if let Some(op) = self.op.iter().find(|op| on_one_host.contains(op)) {
+            return Err(Failure::bad_input(
+                format!("cannot run {op} with --peer"),
+                "it involves only the host that exports the memory",
+                format!("omit --op {op}, or run it on the other host without --peer"),
             ));
         }
         // The peer's sources are unknown before the connection. These checks accept any source, so use a placeholder.

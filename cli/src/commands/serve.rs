@@ -9,13 +9,14 @@ use peerpath_bench::failure::Failure;
 use peerpath_bench::peer::address::{LOOPBACK, resolve};
 use peerpath_bench::peer::listener::Listener;
 use peerpath_bench::peer::token::Token;
-use peerpath_bench::plan::Target;
 use peerpath_bench::run::Server;
-use peerpath_exporter::{OpenOptions, Source};
+use peerpath_exporter::OpenOptions;
 use peerpath_importers::QueuePairOptions;
 
+use super::run::{parse_size_u32, whole};
 use super::signals::catch_signals;
 use super::{shared_token, tool};
+use crate::names;
 use crate::terminal::{note, print};
 
 /// Export memory of this host to `run --peer` on another host: the server of an RDMA run between two hosts.
@@ -39,6 +40,7 @@ pub(super) struct Serve {
         long,
         value_name = "SRC",
         required = true,
+        num_args = 1..,
         help = "Memory to export: BDF:BAR[@OFF+LEN,...], socket:PATH, udmabuf:SIZE, heap:SIZE or host:SIZE"
     )]
     from: Vec<String>,
@@ -52,10 +54,10 @@ pub(super) struct Serve {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Index of the local address in the port's GID table  [default: RoCE v2 over IPv4 if present]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u8>)]
     gid_index: Option<u8>,
     /// Path MTU; the connection uses the smaller MTU of client and server  [default: MTU of the port]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size_u32)]
     mtu: Option<u32>,
     /// Use huge pages of 2 MiB for host:SIZE sources
     #[arg(long)]
@@ -64,8 +66,15 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let sources: Vec<Source> = self.from.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        let target: Target = self.to.parse()?;
+        let sources = names::sources(&self.from)?;
+        let target = names::target(&self.to)?;
+        if !target.importer.capabilities().queue_pairs {
+            return Err(Failure::bad_input(
+                format!("cannot serve memory through {target}"),
+                "clients access the memory with RDMA",
+                "name an RDMA device with --to, e.g. verbs:mlx5_0",
+            ));
+        }
         let addresses = self.listen.as_deref().map_or_else(|| Ok(vec![LOOPBACK]), resolve)?;
         let given = shared_token::find(self.token_file.as_deref())?;
         let interrupt = catch_signals()?;

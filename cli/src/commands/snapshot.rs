@@ -9,7 +9,7 @@ use peerpath_bench::store::{remedy, temporary_file};
 use peerpath_paths::{Inventory, Tree, write_snapshot};
 
 use super::inspected_host as host;
-use crate::terminal::print;
+use crate::terminal::notice;
 
 /// Save the facts that `paths` and `doctor` read from this host, for analysis on another host.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ impl Snapshot {
             Failure::internal(what, &error, remedy(&error))
         })?;
         let functions = inventory.topology.functions().len();
-        print(&format!("{functions} functions written to {}\n", self.file.display()))?;
+        notice(&format!("{functions} functions written to {}\n", self.file.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -46,6 +46,15 @@ struct Connection {
 }
 
 impl SocketExporter {
+    /// Checks that the path exists, without connecting to it.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn check(path: &Path) -> Result<(), Error> {
+        let failed = |source| Error::Socket { path: path.to_owned(), operation: "connect to", source };
+        std::fs::metadata(path).map(drop).map_err(failed)
+    }
+
     /// Connects to the sender's socket and receives the dma-buf. Waits at most 10 s for the sender.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ impl Journal {
         if let Some(left) = self.left(&entry)? {
             entry.change = entry.change.after(left.change);
         }
+        log::info!("record the state of {} in the journal", entry.subject());
         self.put(entry.clone())?;
         Ok(entry)
     }

@@ -77,6 +77,10 @@ impl Importer for Cuda {
             .collect()
     }
 
+    fn library(&self) -> Result<(), crate::Error> {
+        Driver::get().map(drop).map_err(crate::Error::new)
+    }
+
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
         match device::parse(address).and_then(|address| device::probe(address.index)) {
             Ok(()) => Ok(Availability::Ready),

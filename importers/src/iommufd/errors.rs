@@ -167,10 +167,11 @@ impl Explained for Error {
         match self {
             Self::Address { source, .. } => {
                 let why = source.to_string();
-                Explanation::uncaused(
-                    format!("An address has the form BDF[?write=LBA+COUNT]: {why}."),
-                    "Name a function that `lspci -D` lists, for example 0000:03:00.0.",
-                )
+                let remedy = match source {
+                    AddressError::Blocks => "Write the blocks as LBA+COUNT, for example 0+2048.",
+                    _ => "Name a function that `lspci -D` lists, for example 0000:03:00.0.",
+                };
+                Explanation::uncaused(format!("An address has the form BDF[?write=LBA+COUNT]: {why}."), remedy)
             }
             Self::Open { source, .. } => source.explanation(),
             Self::NothingToWrite { .. } | Self::NoEngine { .. } => Explanation::new(

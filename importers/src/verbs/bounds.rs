@@ -89,11 +89,7 @@ impl Bounds {
         }
         let buffer = place(&self.buffer, transfer.buffer_offset, length)?;
         let places = Places { buffer, far: place(&self.far, transfer.far_offset, length)? };
-        let can = match self.transport {
-            Transport::Rc => !transfer.op.is_atomic() || self.can_be_atomic(length, &places),
-            Transport::Uc => matches!(transfer.op, Op::Write | Op::WriteImm | Op::Send),
-            Transport::Ud => transfer.op == Op::Send,
-        };
+        let can = self.transport.has(transfer.op) && (!transfer.op.is_atomic() || self.can_be_atomic(length, &places));
         can.then_some(places)
     }
 

@@ -81,7 +81,7 @@ pub(super) fn probe(address: &str, tree: &Tree) -> Result<(), Error> {
 impl OpenPort {
     pub(super) fn open(address: &Address, connection: &QueuePairOptions, tree: &Tree) -> Result<Self, Error> {
         let name = &address.device;
-        let context = Arc::new(open_context(name)?);
+        let context = Arc::new(open_context(name, tree)?);
         let limits = context.limits().map_err(|source| Error::Query { device: name.clone(), source })?;
         let port = context.port(address.port).map_err(|source| Error::QueryPort {
             device: name.clone(),
@@ -233,15 +233,23 @@ fn parse(text: &str) -> Result<Address, Error> {
     text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
 }
 
-fn open_context(name: &str) -> Result<Context, Error> {
-    let list = DeviceList::read().map_err(|error| match error {
+/// Lists the devices with libibverbs.
+pub(super) fn list() -> Result<DeviceList, Error> {
+    DeviceList::read().map_err(|error| match error {
         ListError::NoLibrary => Error::NoLibrary,
         ListError::Failed(source) => Error::List { source },
-    })?;
-    let device = list.iter().find(|device| device.name() == name).ok_or_else(|| Error::NoDevice {
-        device: name.to_owned(),
-        present: list.iter().map(|device| device.name()).collect(),
-    })?;
+    })
+}
+
+fn open_context(name: &str, tree: &Tree) -> Result<Context, Error> {
+    // The kernel knows that a device does not exist even if libibverbs is missing.
+    let present = tree.names("sys/class/infiniband");
+    if !present.iter().any(|device| device == name) {
+        return Err(Error::NoDevice { device: name.to_owned(), present });
+    }
+    let list = list()?;
+    let device = list.iter().find(|device| device.name() == name);
+    let device = device.ok_or_else(|| Error::NotListed { device: name.to_owned() })?;
     if device.is_iwarp() {
         return Err(Error::Iwarp { device: name.to_owned() });
     }

@@ -43,6 +43,12 @@ pub enum Error {
         /// Names of the RDMA devices of this host.
         present: Vec<String>,
     },
+    /// The kernel has the device, but libibverbs does not list it.
+    #[error("cannot use the RDMA device {device}: libibverbs does not list it")]
+    NotListed {
+        /// Name of the device.
+        device: String,
+    },
     /// The device uses iWARP, which is not supported.
     #[error("cannot connect queue pairs of {device}: it uses iWARP")]
     Iwarp {
@@ -334,7 +340,7 @@ impl Explained for Error {
             }
             Self::NoDevice { present, .. } => {
                 let why = if present.is_empty() {
-                    "libibverbs finds no RDMA device on this host.".to_owned()
+                    "This host has no RDMA device.".to_owned()
                 } else {
                     format!("The devices of this host are: {}.", present.join(", "))
                 };
@@ -344,6 +350,11 @@ impl Explained for Error {
                     "Name a device that `rdma link` lists; `rdma link add rxe0 type rxe netdev NAME` creates a software device.",
                 )
             }
+            Self::NotListed { .. } => Explanation::new(
+                Cause::LibraryMissing,
+                "The kernel module ib_uverbs is not loaded, or libibverbs has no provider for this device.",
+                "Run `modprobe ib_uverbs`, and install the providers of rdma-core (Debian: ibverbs-providers).",
+            ),
             Self::Iwarp { .. } => Explanation::uncaused(
                 "iWARP connects queue pairs through a connection manager, which is not supported.",
                 "Use a RoCE or InfiniBand device, or rxe instead of siw.",
@@ -462,8 +473,6 @@ impl Explained for Error {
 
     fn severity(&self) -> Severity {
         match self {
-            // Without any RDMA device on the host, no device name can match.
-            Self::NoDevice { present, .. } if present.is_empty() => Severity::Unavailable,
             Self::Address { .. }
             | Self::NoDevice { .. }
             | Self::Depth { .. }
@@ -473,6 +482,7 @@ impl Explained for Error {
             Self::Transport { .. } | Self::NoAtomics { .. } => Severity::Unavailable,
             Self::QueryPort { source, .. } if errno(source) == libc::EINVAL => Severity::BadInput,
             Self::NoLibrary
+            | Self::NotListed { .. }
             | Self::List { .. }
             | Self::Iwarp { .. }
             | Self::Open { .. }

@@ -108,6 +108,10 @@ impl Importer for Verbs {
         list.iter().filter_map(pages).collect()
     }
 
+    fn library(&self) -> Result<(), crate::Error> {
+        Ok(device::list().map(drop)?)
+    }
+
     fn probe(&self, address: &str) -> Result<Availability, crate::Error> {
         match device::probe(address, &Tree::live()) {
             Ok(()) => Ok(Availability::Ready),

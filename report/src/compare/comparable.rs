@@ -6,7 +6,7 @@ use crate::saved::Saved;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompareError {
-    /// Different kinds of devices moved the data: emulated devices and hardware, or soft RDMA and a NIC.
+    /// Different kinds of devices moved the data: emulated devices and hardware, or soft RDMA and hardware.
     #[error("the base result was measured with {base}, the new result with {new}")]
     Devices {
         /// Devices of the base result.
@@ -33,18 +33,42 @@ pub(super) fn check(base: &Saved, new: &Saved) -> Result<(), CompareError> {
 }
 
 fn devices(base: &Saved, new: &Saved) -> Result<(), CompareError> {
-    let (base, new) = (&base.environment, &new.environment);
-    let kinds = [
-        ("emulated devices", "hardware", base.emulated, new.emulated),
-        ("soft RDMA (a CPU moves the data)", "a NIC", base.soft_rdma, new.soft_rdma),
-    ];
-    let Some((yes, no, base, new)) = kinds.into_iter().find(|(.., base, new)| base != new) else { return Ok(()) };
-    let text = |flag| match flag {
+    let flags = |saved: &Saved| (saved.environment.emulated, saved.environment.soft_rdma);
+    let ((base_emulated, base_soft), (new_emulated, new_soft)) = (flags(base), flags(new));
+    if base_emulated != new_emulated {
+        let text = |flag| named(flag, "emulated devices", "hardware");
+        return Err(CompareError::Devices { base: text(base_emulated), new: text(new_emulated) });
+    }
+    if base_soft != new_soft {
+        let text = |flag, saved| named(flag, "soft RDMA (a CPU moves the data)", &hardware(saved));
+        return Err(CompareError::Devices { base: text(base_soft, base), new: text(new_soft, new) });
+    }
+    Ok(())
+}
+
+fn named(flag: Option<bool>, yes: &str, no: &str) -> String {
+    match flag {
         Some(true) => yes.to_owned(),
         Some(false) => no.to_owned(),
         None => format!("either {yes} or {no} (not recorded)"),
-    };
-    Err(CompareError::Devices { base: text(base), new: text(new) })
+    }
+}
+
+/// The kinds of devices that moved the data of a result: `an RDMA NIC and a GPU`.
+fn hardware(saved: &Saved) -> String {
+    let mut kinds: Vec<&str> = Vec::new();
+    for cell in &saved.cells {
+        let kind = match cell.target.kind.as_str() {
+            "verbs" => "an RDMA NIC",
+            "iommufd" => "a drive or another PCI function",
+            "cuda" => "a GPU",
+            _ => "another device",
+        };
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    if kinds.is_empty() { "hardware".to_owned() } else { kinds.join(" and ") }
 }
 
 /// Settings that apply to every cell of a run, so cells do not record them.

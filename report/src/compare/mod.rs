@@ -102,7 +102,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// Returns an error if [`Options::force`] is off and the results are not comparable: one is from emulated devices and one from
-/// hardware, one is from soft RDMA and one from a NIC, or the settings of the connection, completion moderation or post list
+/// hardware, one is from soft RDMA and one from hardware, or the settings of the connection, completion moderation or post list
 /// differ.
 pub fn compare(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, CompareError> {
     let mut notes = comparable::notes(base, new);

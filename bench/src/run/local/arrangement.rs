@@ -49,12 +49,18 @@ pub(super) fn make(
         // the target locks its function.
         return Ok(Ok(None));
     }
+    for change in &changes {
+        log::info!("arrange the path of {bdf}: {change}");
+    }
     let arrangement = Arrangement::make(*bdf, importer, &changes, &acs_functions, context.changes);
     per_cell(arrangement.map(Some).map_err(|error| Failure::of(&error)))
 }
 
 /// Reverts the host changes of a leg.
 pub(super) fn revert(arrangement: Arrangement) -> Result<(), Failure> {
+    for change in arrangement.done() {
+        log::info!("revert: {change}");
+    }
     arrangement.revert().map_err(|error| {
         let mut failure = Failure::of(&error);
         failure.what = format!("cannot revert every host change that was made for a path: {}", failure.what);

@@ -39,6 +39,7 @@ impl LocalCell<'_> {
         routes: &mut Routes,
         path: &mut CellPath,
     ) -> Result<Box<dyn Registration>, CellError> {
+        log::info!("register {} bytes of {} with {}", buffer.length_bytes(), buffer.origin(), self.device.info().name);
         let register = || self.register(Arc::clone(buffer));
         Ok(routes.observed(path, buffer.origin(), self.device.info(), register)?)
     }

@@ -16,6 +16,7 @@ use crate::plan::{Plan, Target};
 use crate::result::{Outcome, RunResult, Tool};
 use crate::route::Routes;
 use crate::run::{Progress, Runner};
+use crate::store::{Destination, Existing};
 
 /// A device that only registers.
 struct Fake {
@@ -148,7 +149,7 @@ fn run(interrupt: &Interrupt, targets: &[&'static Fake]) -> (RunResult, Vec<usiz
         arguments: Vec::new(),
         open: &OpenOptions::default(),
         changes: &peerpath_host::Options::default(),
-        folder: folder.path(),
+        destination: Destination::Folder(folder.path(), Existing::Refuse),
         interrupt,
         host: Host::new(Tree::live()),
         routes: Routes::live(),

@@ -7,10 +7,10 @@ use peerpath_importers::{DataPlane, DataPlaneSettings, Direction};
 use peerpath_paths::{Cause, Explanation};
 
 use super::super::cell_error::CellError;
-use super::super::transfer::{Figures, Lane, Transfers, atomics_refused, layouts, streams, unsupported};
+use super::super::transfer::{Figures, Lane, Transfers, atomics_refused, layouts, streams};
 use super::cell::LocalCell;
 use super::staged::Staged;
-use crate::plan::Mode;
+use crate::plan::{Mode, unsupported};
 use crate::result::CellPath;
 use crate::route::Routes;
 use crate::window::Access;
@@ -36,6 +36,7 @@ pub(super) fn measure(
             ),
         ));
     }
+    log::info!("export {} bytes for {} in mode {}", spec.size_bytes, spec.op, spec.mode.as_str());
     let buffer = cell.export()?;
     let layouts = layouts(spec, &buffer)?;
     let streams = streams(spec);

@@ -11,7 +11,7 @@ use super::super::context::Context;
 use super::super::path_checks::fail_on_faults;
 use super::super::removed::attribute;
 use super::super::transfer::{
-    Figures, Lane, LaneEnds, Transfers, atomics_refused, return_offset, streams, unsupported, uses_receives,
+    Figures, Lane, LaneEnds, Transfers, atomics_refused, return_offset, streams, uses_receives,
 };
 use super::peer_lost;
 use crate::failure::Failure;
@@ -21,7 +21,7 @@ use crate::peer::client::Client;
 use crate::peer::connection::ConnectionError;
 use crate::peer::error::PeerError;
 use crate::peer::message::{Open, Opened, QueuePairSettings, WindowLayout};
-use crate::plan::{CellSpec, Leg, Mechanism, Mode, Plan};
+use crate::plan::{CellSpec, Leg, Mechanism, Mode, Plan, unsupported};
 use crate::result::{CellPath, FarSide, Outcome};
 use crate::route::Routes;
 use crate::window::Access;

@@ -10,13 +10,13 @@ use super::super::cell_error::CellError;
 use super::super::export_spec::{ExportSpec, mapped_at_once};
 use super::super::held;
 use super::super::removed::LegRemovals;
-use super::super::transfer::{layouts, unsupported};
+use super::super::transfer::layouts;
 use super::Session;
 use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::measure::Flow;
 use crate::peer::message::Open;
-use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, within_bounds};
+use crate::plan::{ATOMIC_BYTES, CellSpec, Mechanism, Mode, Target, unsupported, within_bounds};
 use crate::result::CellPath;
 
 /// Maximum number of ranges of a cell. It limits the length of the response, which lists every memory region.

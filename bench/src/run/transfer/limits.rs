@@ -1,44 +1,12 @@
-//! Rejects unsupported cells, and computes the offsets of operations in the buffer.
+//! Computes the offsets of operations in the buffer, and rejects operations that do not fit.
 
 use peerpath_exporter::{Buffer, Handle};
-use peerpath_importers::Op;
-use peerpath_paths::{Cause, Explanation, PathName};
+use peerpath_paths::{Cause, Explanation};
 
 use super::streams::streams;
 use crate::layout::Layout;
-use crate::plan::{CellSpec, Mechanism, Mode};
+use crate::plan::CellSpec;
 use crate::run::cell_error::CellError;
-
-/// The reason why a combination of operation, mode and path is not supported; `None` if it is supported.
-pub(in crate::run) fn unsupported(spec: &CellSpec) -> Option<Explanation> {
-    let staged = spec.asked == Some(PathName::Staged);
-    let both = spec.bidirectional || spec.mode == Mode::PingPong;
-    if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
-        return Some(Explanation::uncaused(
-            format!("The responder has to reply, but it cannot detect a {}.", spec.op),
-            "Use mode completion, or ping-pong with write, write_imm or send.",
-        ));
-    }
-    if both && spec.op.is_atomic() {
-        return Some(Explanation::uncaused(
-            "Atomic operations are measured on the exported memory only.",
-            "Use one direction.",
-        ));
-    }
-    if staged && (both || spec.threads > 1 || spec.qps > 1) {
-        return Some(Explanation::uncaused(
-            "A staged copy uses one thread, one queue and one direction.",
-            "Use one thread, one queue pair, one direction and a mode other than pingpong, or omit path staged.",
-        ));
-    }
-    if spec.mechanism == Mechanism::MrPerRange && (spec.bidirectional || spec.threads > 1) {
-        return Some(Explanation::uncaused(
-            "Ranges that are registered one by one cannot be divided among threads or directions.",
-            "Use one thread and one direction, or omit mechanism mr-per-range.",
-        ));
-    }
-    None
-}
 
 /// Offsets of a cell's operations in the buffer: one layout per stream of each thread. Each operation lies within one
 /// registration.

@@ -29,7 +29,7 @@ use crate::window::Access;
 use check::Check;
 pub(super) use figures::Figures;
 pub(super) use lane::{Lane, LaneEnds, return_offset, uses_receives};
-pub(super) use limits::{atomics_refused, layouts, unsupported};
+pub(super) use limits::{atomics_refused, layouts};
 pub(super) use ping_pong::last_byte_of;
 use streams::{direction_of, is_posted_by_near, stream_of};
 pub(super) use streams::{refill_receives, streams};

@@ -5,13 +5,10 @@ use std::path::Path;
 
 use peerpath_cuda::{Driver, Gpu};
 use peerpath_host::{Hold, HostTree, Options, uses};
-use peerpath_importers::{Availability, Importer, parse_target};
+use peerpath_importers::{Availability, IMPORTERS, Importer, parse_target};
 use peerpath_observe as observe;
 use peerpath_paths::doctor::{GpuFacts, Gpus, LiveFacts, Selection, Use};
 use peerpath_paths::{Cause, Explained, Explanation, Inventory};
-
-/// Name of a nonexistent device. Probing it fails with a different cause if libibverbs is missing.
-const ABSENT_DEVICE: &str = "verbs:peerpath-none";
 
 /// Reads the facts from this host.
 pub(super) fn ask(inventory: &Inventory, selection: &Selection) -> LiveFacts {
@@ -42,14 +39,13 @@ fn gpus() -> Result<Gpus, Explanation> {
     Ok(Gpus { cuda: driver.version().to_string(), gpus: found.into_iter().map(facts).collect() })
 }
 
+/// Whether libibverbs is installed and lists the devices. A build without verbs support has no importer to ask.
 fn library() -> Result<(), Explanation> {
-    let (importer, address) = match parse_target(ABSENT_DEVICE) {
-        Ok(target) => target,
-        // This build has no verbs support.
-        Err(error) => return Err(error.explanation()),
+    let Some(verbs) = IMPORTERS.iter().find(|importer| importer.kind() == "verbs") else {
+        return parse_target("verbs:").map(drop).map_err(|error| error.explanation());
     };
-    match importer.probe(address) {
-        Ok(Availability::Waived(why)) if why.cause == Some(Cause::LibraryMissing) => Err(why),
+    match verbs.library().map_err(|error| error.explanation()) {
+        Err(why) if why.cause == Some(Cause::LibraryMissing) => Err(why),
         _ => Ok(()),
     }
 }

@@ -12,20 +12,20 @@ const EXAMPLES: &str = "\
 Examples:
   peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0
       registration, RDMA write and RDMA read of BAR 2 of a function
-  peerpath run --from 0000:03:00.0:2 --from host:16M --to verbs:mlx5_0 \\
-               --op write --size 4K --size 1M
+  peerpath run --from 0000:03:00.0:2,host:16M --to mlx5_0 \\
+               --op write --size 4K,1M
       write to the BAR and to host memory, for comparison
   peerpath run --from 0000:03:00.0:2@0x0+0x10000,0x40000+0x10000 \\
                --to verbs:mlx5_0 --op register
       registration of two ranges in one dma-buf
   peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op register \\
-               --size 64M --ranges 1 --ranges 8 --ranges 512
+               --size 64M --ranges 1,8,512
       registration by number of ranges
-  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op write --op read \\
-               --path translated --path staged
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op write,read \\
+               --path translated,staged
       peer-to-peer access and a copy through host memory, for comparison
   peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 \\
-               --path bypass --path translated --force-in-use
+               --path bypass,translated --force-in-use
       both paths through the root complex
   peerpath run --from host:64M --to verbs:mlx5_0 --op write --mode pingpong \\
                --size 8 --inline 64
@@ -36,7 +36,7 @@ Examples:
       the measurement of ib_write_bw
   peerpath run --from cuda:0:64M --to verbs:mlx5_0
       memory of a GPU: GPUDirect RDMA with dma-buf
-  peerpath run --from 0000:03:00.0:2 --from host:256M --to cuda:0 \\
+  peerpath run --from 0000:03:00.0:2,host:256M --to cuda:0 \\
                --size 64M --iterations 100
       copies between a GPU and a BAR, and between the GPU and host memory
   peerpath run nightly.toml --size 64K
@@ -61,13 +61,14 @@ const MODES: [(&str, &str); 3] = [
 ];
 
 const EXIT: &str = "\
-A waived cell could not run on this host; the result has the reason. The
-result is saved after every cell.
+A waived cell could not run on this host; the result has the reason. A source
+or target that does not exist is an error: nothing runs. The result is saved
+after every cell.
 
 Exit status:
   0    all cells passed, or some passed and the others were waived
   1    a cell failed
-  2    invalid arguments
+  2    invalid arguments, or a device that does not exist
   3    no cell could run on this host
   4    I/O error
   129, 130, 143  interrupted by a signal
@@ -75,10 +76,12 @@ Exit status:
 
 pub(super) fn after_help() -> String {
     let mut text = format!("{EXAMPLES}\nSources (--from):\n{}", entries(&Source::FORMS));
+    text += "  A function without a BAR (0000:03:00.0) means its only exportable BAR.\n";
     text += "\nTargets (--to):\n";
     text += &entries(
         &IMPORTERS.iter().map(|importer| (importer.usage().form, importer.usage().summary)).collect::<Vec<_>>(),
     );
+    text += "  The kind is optional if this host has one device with the name: --to mlx5_0,\n  --to 0000:05:00.0.\n";
     text += &format!("\nPaths (--path):\n{}", table(&PATHS));
     text += "  The host is reconfigured for bypass, translated and bus-address if necessary,\n";
     text += "  and restored afterwards. Each source uses the paths that apply to its kind.\n";

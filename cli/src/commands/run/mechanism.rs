@@ -1,5 +1,6 @@
 //! `--mechanism`: one registration for all ranges or one per range, or a mechanism of the target's importer.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::plan::{Mechanism, Target};
 use peerpath_importers::IMPORTERS;
@@ -15,15 +16,14 @@ pub(super) enum MechanismChoice {
 
 const RANGES: [(&str, Mechanism); 2] = [("auto", Mechanism::Auto), ("mr-per-range", Mechanism::MrPerRange)];
 
-pub(super) fn parse(text: &str) -> Result<MechanismChoice, String> {
+/// Accepts the names that are independent of the importer, and those of every importer.
+pub(super) fn parser() -> impl TypedValueParser<Value = MechanismChoice> {
     let of_importers =
         || IMPORTERS.iter().flat_map(|importer| importer.capabilities().mechanisms).map(|spec| spec.name);
-    if let Some((_, mechanism)) = RANGES.iter().find(|(name, _)| *name == text) {
-        return Ok(MechanismChoice::Ranges(*mechanism));
-    }
-    of_importers().find(|name| *name == text).map(MechanismChoice::Importer).ok_or_else(|| {
-        let names: Vec<_> = RANGES.iter().map(|(name, _)| *name).chain(of_importers()).collect();
-        format!("unknown mechanism {text:?}; choose one of {}", names.join(", "))
+    let names = RANGES.iter().map(|(name, _)| *name).chain(of_importers());
+    PossibleValuesParser::new(names).map(move |text| match RANGES.iter().find(|(name, _)| *name == text) {
+        Some((_, mechanism)) => MechanismChoice::Ranges(*mechanism),
+        None => MechanismChoice::Importer(of_importers().find(|name| *name == text).expect("clap checked the name")),
     })
 }
 

@@ -12,11 +12,11 @@ use peerpath_paths::PathName;
 use super::help::after_help;
 use super::mechanism::{self, MechanismChoice};
 use super::queue_pairs::QueuePairArguments;
-use super::values::{CpuList, mode_parser, parse_cpus, parse_duration, parse_size};
+use super::values::{CpuList, modes, parse_count, parse_cpus, parse_duration, parse_size, paths, whole, words};
 
 /// Move data between sources and targets, verify and measure it, and save the result.
 #[derive(Debug, Args)]
-#[command(after_help = after_help())]
+#[command(after_help = after_help(), override_usage = USAGE)]
 pub(in crate::commands) struct RunCommand {
     /// TOML file with options of this command, e.g. size = ["4K", "1M"]. The command line overrides the file
     #[arg(value_name = "PLAN.toml")]
@@ -27,71 +27,77 @@ pub(in crate::commands) struct RunCommand {
     #[arg(
         long,
         value_name = "SRC",
+        num_args = 1..,
         required_unless_present = "peer",
         help_heading = CELLS
     )]
     pub(super) from: Vec<String>,
     /// Device that imports the source and moves the data; see Targets below
-    #[arg(long, value_name = "TARGET", required = true, help_heading = CELLS)]
+    #[arg(long, value_name = "TARGET", num_args = 1.., value_delimiter = ',', required = true, help_heading = CELLS)]
     pub(super) to: Vec<String>,
     /// Required path, see Paths below. A cell is waived if another path is predicted, and fails if another path is observed  [default: the path of the current host
     /// configuration]
-    #[arg(long, value_name = "NAME", help_heading = CELLS)]
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',', value_parser = paths(), hide_possible_values = true,
+          help_heading = CELLS)]
     pub(super) path: Vec<PathName>,
-    /// Operation, see Operations below  [default: every operation that the target supports; verbs: export, register,
-    /// unregister, write and read; iommufd: export, map, unmap, write and read; cuda: export, register, unregister, copy_in,
-    /// copy_out, kernel_store and kernel_load]
-    #[arg(long, value_name = "OP", help_heading = CELLS)]
+    /// Operation, see Operations below  [default: every operation that the target and the connection support; verbs: export,
+    /// register, unregister, write and read, uc: write only, ud: send; iommufd: export, map, unmap, write and read; cuda:
+    /// export, register, unregister, copy_in, copy_out, kernel_store and kernel_load]
+    #[arg(long, value_name = "OP", num_args = 1.., value_delimiter = ',', value_parser = words::<Op>(Op::ALL.map(Op::as_str)),
+          hide_possible_values = true, help_heading = CELLS)]
     pub(super) op: Vec<Op>,
     /// completion, pingpong or bandwidth; see Modes below  [default: completion and bandwidth]
-    #[arg(long, value_name = "MODE", value_parser = mode_parser(), hide_possible_values = true, help_heading = CELLS)]
+    #[arg(long, value_name = "MODE", num_args = 1.., value_delimiter = ',', value_parser = modes(), hide_possible_values = true,
+          help_heading = CELLS)]
     pub(super) mode: Vec<Mode>,
-    /// Bytes per operation, e.g. 4K  [default: 4K, 64K, 1M]
-    #[arg(long, value_name = "S", value_parser = parse_size, help_heading = CELLS)]
+    /// Bytes per operation, e.g. 4096, 4K or 1MiB. K, KB and KiB are 1024 bytes, M and G likewise  [default: 4K, 64K, 1M; atomics:
+    /// 8; ud: 64, 256, 1K]
+    #[arg(long, value_name = "S", num_args = 1.., value_delimiter = ',', value_parser = parse_size, help_heading = CELLS)]
     pub(super) size: Vec<u64>,
-    /// Split a BAR into N ranges with gaps between them. An operation covers all of them. Combinations
-    /// with ranges below 4 KiB are not part of the plan  [default: the ranges of --from]
-    #[arg(long, value_name = "N", help_heading = CELLS)]
+    /// Split a BAR into N ranges with gaps between them. An operation covers all of them. Combinations with ranges below 4 KiB
+    /// are not measured; the result lists them  [default: the ranges of --from]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) ranges: Vec<u32>,
     /// Outstanding operations per queue pair in bandwidth mode  [default: 16]
-    #[arg(long, value_name = "N", help_heading = CELLS)]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) depth: Vec<u32>,
     /// Queue pairs per thread, used in turn in bandwidth mode  [default: 1]
-    #[arg(long, value_name = "N", help_heading = CELLS)]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) qps: Vec<u32>,
     /// Number of threads. Each thread has its own queue pairs and its own part of the source; for operations without
     /// transfers, such as register, its own registrations  [default: 1]
-    #[arg(long, value_name = "N", help_heading = CELLS)]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) threads: Vec<u32>,
 
     /// Registration method; see Mechanisms below
-    #[arg(long, value_name = "M", default_value = "auto", value_parser = mechanism::parse, help_heading = MEASUREMENT)]
+    #[arg(long, value_name = "M", default_value = "auto", value_parser = mechanism::parser(), hide_possible_values = true,
+          help_heading = MEASUREMENT)]
     pub(super) mechanism: MechanismChoice,
-    /// Operations per cell, thread and direction  [default: 1000, or no limit with --duration]
-    #[arg(long, value_name = "N", help_heading = MEASUREMENT)]
+    /// Operations per cell, thread and direction, e.g. 1000, 10k or 1e6  [default: 1000, or no limit with --duration]
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) iterations: Option<u64>,
     /// Time limit per cell, e.g. 500ms or 2s. The first limit reached ends the cell  [default: 5s, or no limit with
     /// --iterations]
     #[arg(long, value_name = "T", value_parser = parse_duration, help_heading = MEASUREMENT)]
     pub(super) duration: Option<Duration>,
     /// Operations before each measurement
-    #[arg(long, value_name = "N", default_value_t = 10, help_heading = MEASUREMENT)]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) warmup: u64,
     /// In bandwidth mode, transfer in both directions at once and report both
     #[arg(long, help_heading = MEASUREMENT)]
     pub(super) bidirectional: bool,
     /// Work requests per post  [default: as many as fit in the queue]
-    #[arg(long, value_name = "N", help_heading = MEASUREMENT)]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) post_list: Option<u32>,
     /// In bandwidth mode, signal every Nth work request of a queue pair
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = MEASUREMENT)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) completion_moderation: u32,
     /// CPUs to pin the threads to, one each, e.g. 2 or 0-3,8. In pingpong mode, the threads of the responder use the next
     /// CPUs of the list  [default: not pinned]
     #[arg(long, value_name = "LIST", value_parser = parse_cpus, help_heading = MEASUREMENT)]
     pub(super) cpu: Option<CpuList>,
     /// Pin the threads to the CPUs of this NUMA node
-    #[arg(long, value_name = "N", conflicts_with = "cpu", help_heading = MEASUREMENT)]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>, conflicts_with = "cpu", help_heading = MEASUREMENT)]
     pub(super) numa_node: Option<u32>,
 
     /// Unbind functions that are in use. The state, addresses, routes and RDMA links of a NIC are
@@ -104,7 +110,8 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "LBA+COUNT", help_heading = HOST)]
     pub(super) allow_write: Option<String>,
     /// VFIO interface: auto, group or cdev
-    #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto", help_heading = HOST)]
+    #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto", value_parser = words::<VfioInterface>(["auto", "group", "cdev"]),
+          hide_possible_values = true, help_heading = HOST)]
     pub(super) vfio: VfioInterface,
     /// Directory for result.json; it must not contain one  [default: a new directory results/TIME-HOSTNAME/]
     #[arg(long, value_name = "DIR", help_heading = HOST)]
@@ -127,7 +134,10 @@ pub(in crate::commands) struct RunCommand {
     pub(super) queue_pairs: QueuePairArguments,
 }
 
-const CELLS: &str = "Cells: one measurement per combination; repeat an option for more values";
+const CELLS: &str = "Cells: one measurement per combination; separate several values by commas or spaces";
 const MEASUREMENT: &str = "Measurement";
 const HOST: &str = "Host and output";
 const TWO_HOSTS: &str = "Two hosts";
+
+/// The plan comes first, because its options are inserted where it stands.
+const USAGE: &str = "peerpath run [PLAN.toml] [OPTIONS] --from <SRC>... --to <TARGET>...";

@@ -5,12 +5,12 @@ use std::time::Duration;
 use peerpath_bench::cpus;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
-use peerpath_exporter::Source;
-use peerpath_importers::{Op, Role};
+use peerpath_importers::{Op, Role, Transport};
 use peerpath_paths::Tree;
 
 use super::mechanism::{self, MechanismChoice};
 use super::options::RunCommand;
+use crate::names;
 
 impl RunCommand {
     /// `served`: sources that the peer exports; `None` without a peer. With a peer, `--from` names memory of this host.
@@ -19,29 +19,33 @@ impl RunCommand {
             (None, None) => (Some(1000), Some(Duration::from_secs(5))),
             given => given,
         };
-        let parsed = |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<Vec<Source>, _>>();
         let (sources, far) = match served {
-            None => (parsed(&self.from)?, Vec::new()),
-            Some(served) => (parsed(served)?, parsed(&self.from)?),
+            None => (names::sources(&self.from)?, Vec::new()),
+            Some(served) => (names::sources(served)?, names::sources(&self.from)?),
         };
         let targets = targets(&self.to, self.allow_write.as_deref())?;
         let (mechanism, targets) = match self.mechanism {
             MechanismChoice::Ranges(mechanism) => (mechanism, targets),
             MechanismChoice::Importer(name) => (Mechanism::Auto, mechanism::assign(targets, name)?),
         };
+        let connection = self.queue_pairs.options();
+        let default_ops = if served.is_none() { default_ops(&targets) } else { vec![Op::Write, Op::Read] };
+        let ops = or(&self.op, &over(connection.transport, &targets, default_ops));
+        let default_sizes: &[u64] = match connection.transport {
+            _ if ops.iter().all(|op| op.is_atomic()) => &[8],
+            // A datagram is one packet, and the smallest common MTU is 1 KiB.
+            Transport::Ud => &[64, 256, 1 << 10],
+            Transport::Rc | Transport::Uc => &[4 << 10, 64 << 10, 1 << 20],
+        };
         Ok(Plan {
             sources,
             far,
-            ops: if served.is_none() {
-                or(&self.op, &default_ops(&targets))
-            } else {
-                or(&self.op, &[Op::Write, Op::Read])
-            },
+            ops,
             targets,
-            paths: if self.path.is_empty() { vec![None] } else { self.path.iter().copied().map(Some).collect() },
+            paths: or(&self.path.iter().copied().map(Some).collect::<Vec<_>>(), &[None]),
             modes: or(&self.mode, &[Mode::Completion, Mode::Bandwidth]),
-            sizes_bytes: or(&self.size, &[4 << 10, 64 << 10, 1 << 20]),
-            ranges: self.ranges.clone(),
+            sizes_bytes: or(&self.size, default_sizes),
+            ranges: or(&self.ranges, &[]),
             mechanism,
             depths: or(&self.depth, &[16]),
             qps: or(&self.qps, &[1]),
@@ -49,7 +53,7 @@ impl RunCommand {
             bidirectional: self.bidirectional,
             post_list: self.post_list,
             completion_moderation: self.completion_moderation,
-            connection: self.queue_pairs.options(),
+            connection,
             cpus: self.cpus(&Tree::live())?,
             warmup: self.warmup,
             iterations,
@@ -93,9 +97,21 @@ fn default_ops(targets: &[Target]) -> Vec<Op> {
     ops
 }
 
+/// The default operations that the transport has; a send if it has no other transfer.
+fn over(transport: Transport, targets: &[Target], mut ops: Vec<Op>) -> Vec<Op> {
+    if targets.iter().any(|target| target.importer.capabilities().queue_pairs) {
+        let is_transfer = |op: Op| matches!(op, Op::Write | Op::Read);
+        ops.retain(|op| !is_transfer(*op) || transport.has(*op));
+        if !ops.iter().any(|op| is_transfer(*op)) {
+            ops.push(Op::Send);
+        }
+    }
+    ops
+}
+
 /// Parses the targets. `--allow-write` becomes part of the only target.
 fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, Failure> {
-    let Some(blocks) = allow_write else { return Ok(named.iter().map(|text| text.parse()).collect::<Result<_, _>>()?) };
+    let Some(blocks) = allow_write else { return named.iter().map(|text| names::target(text)).collect() };
     let what = || format!("cannot use --allow-write {blocks}");
     let [only] = named else {
         return Err(Failure::bad_input(
@@ -104,17 +120,24 @@ fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, F
             "name the blocks with each target: --to iommufd:BDF?write=LBA+COUNT",
         ));
     };
-    let target: Target = only.parse()?;
+    let target = names::target(only)?;
     if !target.importer.usage().form.contains("?write=") {
         return Err(Failure::bad_input(
             what(),
-            format!("{only} has no blocks"),
+            format!("{target} has no blocks"),
             "omit --allow-write: other targets need no permission to write",
         ));
     }
-    Ok(vec![format!("{only}?write={blocks}").parse()?])
+    Ok(vec![format!("{target}?write={blocks}").parse()?])
 }
 
-fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
-    if given.is_empty() { default.to_vec() } else { given.to_vec() }
+/// The given values, each once, or the default.
+fn or<T: Clone + PartialEq>(given: &[T], default: &[T]) -> Vec<T> {
+    let mut values: Vec<T> = Vec::new();
+    for value in if given.is_empty() { default } else { given } {
+        if !values.contains(value) {
+            values.push(value.clone());
+        }
+    }
+    values
 }

@@ -9,7 +9,7 @@ use peerpath_bench::run::Progress;
 use peerpath_paths::printable;
 
 use crate::hints::CommandLine;
-use crate::terminal;
+use crate::{steps, terminal};
 
 pub(super) struct Bar<'a> {
     bar: ProgressBar,
@@ -23,8 +23,10 @@ pub(super) struct Bar<'a> {
 impl<'a> Bar<'a> {
     /// A bar for `total` cells.
     pub(super) fn new(total: usize, command_line: &'a CommandLine) -> Self {
-        let on_terminal = std::io::stderr().is_terminal();
-        let bar = if on_terminal { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
+        // Steps would be printed into the bar.
+        let on_terminal = std::io::stderr().is_terminal() && !steps::is_verbose();
+        let bar =
+            if on_terminal && !steps::is_quiet() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("[{elapsed}] {bar:24} {pos}/{len} {wide_msg}") {
             bar.set_style(style);
         }
@@ -49,7 +51,7 @@ impl Progress for Bar<'_> {
 
     fn begin(&mut self, what: &str) {
         self.bar.set_message(printable(what));
-        if !self.on_terminal {
+        if !self.on_terminal && !steps::is_quiet() {
             terminal::note(&format!("[{}/{}] {what}", self.done + 1, self.total));
         }
     }

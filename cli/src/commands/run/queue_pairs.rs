@@ -3,26 +3,29 @@
 use clap::Args;
 use peerpath_importers::{QueuePairOptions, Transport};
 
+use super::values::{parse_size_u32, whole, words};
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Queue pairs of RDMA devices")]
 pub(super) struct QueuePairArguments {
     /// Transport: rc (reliable connection), uc (unreliable: writes and sends only) or ud (datagrams: sends of one packet only)
-    #[arg(long, value_name = "KIND", default_value_t)]
+    #[arg(long, value_name = "KIND", default_value_t, value_parser = words::<Transport>(Transport::ALL.map(Transport::as_str)),
+          hide_possible_values = true)]
     connection: Transport,
     /// Path MTU  [default: MTU of the port]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size_u32)]
     mtu: Option<u32>,
     /// Index of the local address in the port's GID table  [default: RoCE v2 over IPv4 if present]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u8>)]
     gid_index: Option<u8>,
     /// Send messages of up to this size inline in the work request
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_size_u32)]
     inline: u32,
     /// Service level of the packets
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = whole::<u8>)]
     service_level: u8,
     /// Traffic class of the packets
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = whole::<u8>)]
     traffic_class: u8,
     /// Register memory with relaxed ordering of PCIe writes
     #[arg(long)]

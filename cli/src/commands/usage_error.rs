@@ -1,0 +1,98 @@
+//! Errors of the command line and of a plan file's values, as clap finds them.
+
+use std::error::Error as _;
+use std::process::ExitCode;
+
+use clap::Error;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use peerpath_bench::failure::Failure;
+use peerpath_paths::printable;
+
+use super::plan_file::{PlanFile, cannot_use};
+use crate::terminal;
+
+/// Prints an error, and returns its exit code: 0 for help and version, which clap reports as errors.
+pub(super) fn report(mut error: Error, plan: Option<&PlanFile>) -> ExitCode {
+    clean(&mut error);
+    if let Some(failure) = plan.and_then(|plan| in_plan(&error, plan)) {
+        return terminal::report(&failure);
+    }
+    if let Some(failure) = misplaced_plan(&error) {
+        return terminal::report(&failure);
+    }
+    // A closed standard output or standard error changes nothing.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Replaces control characters in what the user typed, or what a file contains.
+fn clean(error: &mut Error) {
+    let texts: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in texts {
+        let cleaned = match value {
+            ContextValue::String(text) => ContextValue::String(printable(&text)),
+            ContextValue::Strings(texts) => ContextValue::Strings(texts.iter().map(|text| printable(text)).collect()),
+            _ => continue,
+        };
+        error.insert(kind, cleaned);
+    }
+}
+
+fn text(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => texts.first().cloned(),
+        _ => None,
+    }
+}
+
+/// The failure for an option that the plan file contains, with its file and line.
+fn in_plan(error: &Error, plan: &PlanFile) -> Option<Failure> {
+    let argument = text(error, ContextKind::InvalidArg)?;
+    let name: String =
+        argument.strip_prefix("--")?.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '-').collect();
+    let (key, line) = plan.key_of(&name)?;
+    let value = text(error, ContextKind::InvalidValue).filter(|value| !value.is_empty());
+    let similar = text(error, ContextKind::SuggestedArg).or_else(|| text(error, ContextKind::SuggestedValue));
+    let similar = similar.map(|meant| format!("did you mean {}?", meant.trim_start_matches("--")));
+    let (why, remedy) = match (error.kind(), value) {
+        (ErrorKind::UnknownArgument, _) => (
+            format!("{key:?} is not an option of `run`"),
+            "use a long option of `peerpath run --help` without its dashes".to_owned(),
+        ),
+        (ErrorKind::TooManyValues, _) => (format!("{key:?} has no value"), format!("write {key} = true, or omit it")),
+        (ErrorKind::InvalidValue, None) => (format!("{key:?} needs a value"), format!("write {key} = VALUE")),
+        (ErrorKind::InvalidValue, Some(value)) => {
+            let words = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(words)) => words.join(", "),
+                _ => String::new(),
+            };
+            (format!("{value:?} is not a value of {key:?}"), format!("use one of {words}"))
+        }
+        (ErrorKind::ValueValidation, Some(value)) => {
+            let reason = error.source().map_or_else(|| sentence(error), ToString::to_string);
+            (format!("{value:?} is not a value of {key:?}"), reason)
+        }
+        _ => (sentence(error), "see `peerpath run --help`: a key of a plan is an option without its dashes".to_owned()),
+    };
+    Some(Failure::bad_input(cannot_use(&plan.file, line), why, similar.unwrap_or(remedy)))
+}
+
+/// What clap reports, without its label and its tips, on one line.
+fn sentence(error: &Error) -> String {
+    let text = error.render().to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    first.trim_start_matches("error: ").lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// An option with several values takes a plan after it for one more value.
+fn misplaced_plan(error: &Error) -> Option<Failure> {
+    let value = text(error, ContextKind::InvalidValue)?;
+    value.ends_with(".toml").then(|| {
+        Failure::bad_input(
+            format!("cannot use the plan {value}"),
+            "options precede it on the command line",
+            "name the plan directly after `run`",
+        )
+    })
+}
