@@ -1,6 +1,8 @@
 //! Errors of the CUDA driver.
 
-use peerpath_paths::{Cause, Explained, Explanation, Severity};
+use std::io;
+
+use peerpath_paths::{Cause, Explained, Explanation, Severity, limit_of_open_files};
 
 use crate::status::{self, Status};
 
@@ -81,11 +83,16 @@ impl Error {
 impl Explained for Error {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::NoLibrary { why } => Explanation::new(
-                Cause::LibraryMissing,
-                format!("The NVIDIA driver provides libcuda.so.1. The loader reports: {}.", why.trim_end_matches('.')),
-                "Install the driver (libcuda1 or nvidia-driver-cuda), or add its folder to LD_LIBRARY_PATH.",
-            ),
+            Self::NoLibrary { why } => limit_of_open_files(&io::Error::other(why.clone())).unwrap_or_else(|| {
+                Explanation::new(
+                    Cause::LibraryMissing,
+                    format!(
+                        "The NVIDIA driver provides libcuda.so.1. The loader reports: {}.",
+                        why.trim_end_matches('.')
+                    ),
+                    "Install the driver (libcuda1 or nvidia-driver-cuda), or add its folder to LD_LIBRARY_PATH.",
+                )
+            }),
             Self::MissingSymbol { symbol } => Explanation::new(
                 Cause::DriverTooOld,
                 format!("{symbol} needs a newer driver."),

@@ -18,7 +18,14 @@ pub fn limit_of_open_files(error: &(dyn Error + 'static)) -> Option<Explanation>
 
 fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     let of_io = || error.downcast_ref::<io::Error>()?.raw_os_error();
-    of_io().or_else(|| error.downcast_ref::<Errno>().map(|errno| *errno as i32))
+    let known = || error.downcast_ref::<Errno>().map(|errno| *errno as i32);
+    of_io().or_else(known).or_else(|| of_loader(&error.to_string()))
+}
+
+/// The errno in an error of the dynamic loader, which reports only a text that ends with the description of the errno.
+fn of_loader(text: &str) -> Option<i32> {
+    let limits = [Errno::EMFILE, Errno::ENFILE];
+    limits.into_iter().find(|errno| text.ends_with(errno.desc())).map(|errno| errno as i32)
 }
 
 #[cfg(test)]
@@ -36,5 +43,7 @@ mod tests {
         assert!(of(Errno::ENFILE).unwrap().remedy.contains("fs.file-max"));
         assert_eq!(of(Errno::ENOENT), None);
         assert!(limit_of_open_files(&Errno::EMFILE).is_some());
+        let loader = io::Error::other("libcuda.so.1: cannot open shared object file: Too many open files");
+        assert!(limit_of_open_files(&loader).unwrap().remedy.contains("ulimit -n"));
     }
 }

@@ -199,7 +199,7 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
         let error = expanded(&format!("to = 'x'\nsize = {}", "[".repeat(100_000)), &[]).unwrap_err();
-        assert!(error.contains("line 2: ") && error.len() < 200, "{error}");
+        assert!(error.contains("(line 2)") && error.len() < 200, "{error}");
         let arguments = ["peerpath", "run", "/nowhere/plan.toml"].map(OsString::from);
         assert!(expand(&arguments, 1).is_err());
         let untouched = ["peerpath", "run", "--from", "x"].map(OsString::from);

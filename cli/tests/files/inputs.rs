@@ -107,7 +107,8 @@ fn too_many_open_files_are_named_as_such() {
             value.map(|value| shell.env(name, value));
         }
         let output = shell.output().unwrap();
-        assert_eq!(code(&output), 4, "{limit}: {}", text(&output));
+        // 3 if the library of the target is the first file that cannot be opened.
+        assert!([3, 4].contains(&code(&output)), "{limit}: {}", text(&output));
         assert!(text(&output).contains("do: Raise the limit with `ulimit -n`.\n"), "{limit}: {}", text(&output));
     }
 }
