@@ -15,17 +15,7 @@ use crate::functions::{acs_control, driver, driver_override};
 pub(crate) struct HostState(Value);
 
 /// Keys of `ip -details -json` that change without any change of the configuration.
-const VOLATILE: &[&str] = &[
-    "ifindex",
-    "link_index",
-    "flags_raw",
-    "tentative",
-    "optimistic",
-    "expires",
-    "used",
-    "valid_life_time",
-    "preferred_life_time",
-];
+const VOLATILE: &[&str] = &["ifindex", "tentative", "expires", "valid_life_time", "preferred_life_time"];
 
 impl HostState {
     /// Reads the current settings.

@@ -1,7 +1,7 @@
 //! `restore` leaves the host as it was found, and leaves alone what is not the same any more.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use libtest_mimic::Failed;
 
@@ -84,12 +84,13 @@ fn reused_number() -> Result<(), Failed> {
     until("the type is changed and the exporter is bound", is_changed)?;
     running.signal("KILL")?;
     running.wait()?;
-    let ports = [port(NIC)?, port(EXPORTER)?];
     for bdf in [NIC, EXPORTER] {
         fs::write(format!("/sys/bus/pci/devices/{bdf}/remove"), "1")?;
     }
-    for port in ports {
-        fs::write(port.join("rescan"), "1")?;
+    for bdf in [NIC, EXPORTER] {
+        // The file of a port would rescan the bus above the port, with both functions below it.
+        let (bus, _) = bdf.rsplit_once(':').ok_or("invalid address")?;
+        fs::write(format!("/sys/class/pci_bus/{bus}/rescan"), "1")?;
     }
     until("the NIC has its interface", || interface(NIC).is_ok())?;
     let outcome = expect_untouched(&number);
@@ -126,10 +127,4 @@ fn group(bdf: &str) -> Result<String, Failed> {
 
 fn kind(group: &str) -> String {
     fs::read_to_string(format!("/sys/kernel/iommu_groups/{group}/type")).unwrap_or_default().trim().to_owned()
-}
-
-/// The port above a function.
-fn port(bdf: &str) -> Result<PathBuf, Failed> {
-    let function = fs::canonicalize(format!("/sys/bus/pci/devices/{bdf}"))?;
-    Ok(function.parent().ok_or("no port")?.to_owned())
 }

@@ -79,6 +79,8 @@ fn random_signals() -> Result<(), Failed> {
     let (rounds, seed) = (rounds(), Chance::seed()?);
     println!("signals: {rounds} rounds, PEERPATH_LAB_SOAK_SEED={seed}");
     let mut chance = Chance::new(seed);
+    // A failed test may have left changes, which would be restored in the first round.
+    run("restore")?;
     let before = settled()?;
     for round in 1..=rounds {
         let mut history = String::new();
