@@ -271,7 +271,7 @@ fn read_only() -> Result<(), Failed> {
     let before = image()?;
     let arguments = |extra: &str| {
         format!(
-            "run --from {EXPORTER}:2 --to iommufd:{NVME}{extra} --size 4K --iterations 5 --out {}",
+            "run --from {EXPORTER}:2 --to iommufd:{NVME}{extra} --size 4K --iterations 5 --force --out {}",
             out.path().display()
         )
     };
