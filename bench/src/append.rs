@@ -13,7 +13,7 @@ use crate::result::{AppendedRun, DeviceRecord, Environment, RunResult};
 
 /// Maximum length of a result in bytes, the limit of the readers of results.
 const MAX_FILE_BYTES: u64 = 512 << 20;
-/// Facts of the environment that a run completes when it opens its devices.
+/// Facts of the environment that are known only after a run has opened its devices. The comparison of environments omits them.
 const OF_DEVICES: [&str; 3] = ["devices", "emulated", "soft_rdma"];
 /// Settings of a plan that apply to every cell, so that cells do not record them.
 const OF_EVERY_CELL: [&str; 4] = ["connection", "completion_moderation", "post_list", "cpus"];
@@ -104,7 +104,7 @@ fn differences(earlier: &RunResult, now: &RunResult, device: impl Fn(&DeviceReco
     found.environments("", &earlier.environment, &now.environment);
     for record in &earlier.environment.devices {
         let (then, now) = (&record.facts, device(record).facts);
-        // A fact that only one of the two runs could read is no difference.
+        // Compare only facts that both runs could read.
         let both = |name: &&&str| then.contains_key(**name) && now.contains_key(**name);
         for name in OF_A_FUNCTION.iter().filter(both) {
             found.compare(&format!("{name} of {}", record.bdf), &then[*name], &now[*name]);
@@ -130,7 +130,7 @@ impl Differences {
             (earlier, _) => {
                 let number = |is_two| if is_two { "two hosts" } else { "one host" };
                 let is_two = earlier.is_some();
-                self.add(format!("it measured {}, and this run {}", number(is_two), number(!is_two)));
+                self.add(format!("it measured {}, and this run measures {}", number(is_two), number(!is_two)));
             }
         }
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn another_environment_is_refused_with_what_differs() {
+    fn refuses_another_environment_and_names_the_differences() {
         let earlier = serde_json::to_string(&result("first")).unwrap();
         let mut kernel = result("second");
         kernel.environment.kernel = Some("7.3".into());
@@ -245,11 +245,12 @@ mod tests {
         assert!(why.contains("the plan's post_list was absent, and is 4"), "{why}");
         let mut peer = result("second");
         peer.environment.peer = Some(Box::default());
-        assert!(append(&earlier, peer, "a NIC").unwrap_err().contains("it measured one host, and this run two hosts"));
+        let why = append(&earlier, peer, "a NIC").unwrap_err();
+        assert!(why.contains("it measured one host, and this run measures two hosts"), "{why}");
     }
 
     #[test]
-    fn a_file_that_is_not_such_a_result_is_refused() {
+    fn refuses_a_file_that_is_not_a_result_of_this_version() {
         for text in ["", "{}", "[]", r#"{"schema_version": 1}"#] {
             assert!(append(text, result("second"), "a NIC").unwrap_err().contains("not a result"), "{text}");
         }

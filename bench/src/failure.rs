@@ -46,7 +46,8 @@ impl Failure {
         Self::new(what, Explanation::uncaused(why, remedy), Severity::BadInput)
     }
 
-    /// Converts an error to a failure. The text contains the error and its sources, except what the explanation says too.
+    /// Converts an error to a failure. The text contains the error and its sources, without the sources that the explanation
+    /// already contains.
     pub fn of(error: &impl Explained) -> Self {
         let explanation = explanation(error);
         Self::new(joined(error, &explanation.why), explanation, error.severity())
@@ -81,7 +82,7 @@ impl<E: Explained> From<E> for Failure {
     }
 }
 
-/// The explanation of an error, or that of a limit of open files that caused it.
+/// The explanation of an error. If a limit of open files caused the error, the explanation of that limit.
 fn explanation(error: &impl Explained) -> Explanation {
     limit_of_open_files(error).unwrap_or_else(|| error.explanation())
 }
@@ -91,7 +92,7 @@ pub fn chain(error: &dyn Error) -> String {
     joined(error, "")
 }
 
-/// Like [`chain`]. Omits a source whose text `said` contains.
+/// Like [`chain`], and also omits a source whose text `said` contains.
 fn joined(error: &dyn Error, said: &str) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_open_files_have_their_own_remedy_whatever_failed() {
+    fn explains_the_limit_of_open_files_in_every_kind_of_failure() {
         let error = || std::io::Error::from_raw_os_error(nix::errno::Errno::EMFILE as i32);
         for failure in [
             Failure::from(NotSaved(error())),

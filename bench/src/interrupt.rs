@@ -10,8 +10,8 @@ use signal_hook::iterator::Signals;
 
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
-/// Flag that ends a run. A signal sets it, or the program. The flag of a part of the run is also set when the kernel asks for a
-/// function that this part uses.
+/// Flag that ends a run. A signal or [`stop`](Self::stop) sets it. The flag of a part of the run is also set when the kernel
+/// requests the release of a function that this part uses.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     stop: Arc<AtomicBool>,
@@ -44,8 +44,8 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Creates the flag of a part of the run, which the whole run's flag also sets. Its [`removal`](Self::removal) ends only this
-    /// part.
+    /// Creates a flag for a part of the run. The flag of the whole run also ends this part. The [`removal`](Self::removal) flag
+    /// of the part ends only this part.
     #[must_use]
     pub fn of_part(&self) -> Self {
         Self { removal: Arc::default(), ..self.clone() }

@@ -202,8 +202,8 @@ impl Layout {
         self.slots().min(operations)
     }
 
-    /// Whether the byte at `offset` belongs to one of the first `used` slots, and the end offset of the range for which the
-    /// answer is the same.
+    /// Whether the byte at `offset` belongs to one of the first `used` slots, and the end offset of the range for which this
+    /// is the same.
     pub(crate) fn extent_at(&self, offset: u64, used: u64) -> (bool, u64) {
         let used = &self.slots[..used as usize];
         let next = used.partition_point(|start| *start <= offset);

@@ -52,11 +52,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Creates or takes the folder, and checks that it is writable.
+    /// Creates or opens the folder, locks it, and checks that it is writable.
     ///
     /// # Errors
-    /// The folder contains a result and the destination refuses that, another run saves to it, the path is not a folder, or
-    /// creating it or writing to it fails.
+    /// The folder contains a result and the destination does not permit that, another run saves to it, the path is not a
+    /// folder, or creating it or writing to it fails.
     pub fn create(destination: Destination<'_>) -> Result<Self, SaveError> {
         let (folder, existing) = match destination {
             Destination::New(path) => (create_new(path)?, Existing::Refuse),
@@ -86,7 +86,7 @@ impl Store {
         self.folder.join(RESULT_FILE)
     }
 
-    /// Whether the folder contains a result, or another file in its place.
+    /// Whether the folder contains a result, or anything else of that name.
     pub fn has_result(&self) -> bool {
         fs::symlink_metadata(self.path()).is_ok()
     }
@@ -118,7 +118,8 @@ impl Store {
 /// Creates a temporary file with mode 0600, to be renamed to a file in the same folder.
 ///
 /// # Errors
-/// Those of the system call. The functions of `tempfile` for this hide the errno.
+/// Returns the error of the system call, with its errno. The functions of `tempfile` that choose the name themselves hide the
+/// errno.
 pub fn temporary_file(folder: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let create = |path: &Path| File::options().read(true).write(true).create_new(true).mode(0o600).open(path);
     tempfile::Builder::new().prefix(prefix).make_in(folder, create)
@@ -147,7 +148,7 @@ fn create_new(path: &Path) -> Result<PathBuf, SaveError> {
     Err(SaveError::Io { path: folder, source: io::ErrorKind::AlreadyExists.into() })
 }
 
-/// Creates a folder and those above it, so that they outlast a loss of power.
+/// Creates a folder and the folders above it, and syncs them to disk.
 fn create_all(folder: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
     fs::create_dir_all(folder)?;
@@ -155,7 +156,7 @@ fn create_all(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the entries of a folder to disk, where its file system can do that.
+/// Syncs a folder to disk, if its file system supports that.
 fn sync(folder: Option<&Path>) {
     let folder = folder.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let _ = folder.map(|folder| File::open(folder)?.sync_all());

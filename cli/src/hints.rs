@@ -128,7 +128,7 @@ const HINTS: &[Hint] = &[
         names: "--allow-write",
         sentence: "To allow writes to blocks of a drive, use --allow-write LBA+COUNT; their content is lost.",
     },
-    // A smaller run does not help against the limit of open files.
+    // A smaller run would not avoid the limit of open files.
     Hint { causes: &[Cause::LimitReached], topic: "ulimit -n", commands: OPENING, names: "ulimit", sentence: "" },
     Hint {
         causes: &[Cause::LimitReached],
@@ -142,7 +142,7 @@ const HINTS: &[Hint] = &[
         topic: "replace or extend the earlier result",
         commands: &["run"],
         names: "--force",
-        sentence: "To replace it, add --force; to add cells to it, --append.",
+        sentence: "Add --force to replace it, or --append to add cells to it.",
     },
     Hint {
         causes: &[],

@@ -1,4 +1,4 @@
-//! Names of sources and targets as people type them: with or without their kind, and misspelt.
+//! Names of sources and targets on the command line: with or without their kind, and misspelt.
 //!
 //! A name without its kind is accepted if this host has exactly one device with it.
 
@@ -43,7 +43,7 @@ pub(crate) fn source(text: &str) -> Result<Source, Failure> {
     if let [target, ..] = &as_target[..] {
         return Err(Failure::bad_input(
             what(),
-            "it is a target: --from names memory, and --to the device that imports it",
+            "it is a target: --from names memory, --to names the device that imports it",
             format!("did you mean --to {target}?"),
         ));
     }
@@ -115,7 +115,7 @@ pub(crate) fn ambiguous(what: String, several: &[String]) -> Failure {
     )
 }
 
-/// The target that a text could mean that names none.
+/// The target that a wrong name probably means.
 fn meant(text: &str, discovered: &[Discovered]) -> Option<String> {
     let (kind, address) = text.split_once(':').unwrap_or(("", text));
     let kinds = || IMPORTERS.iter().map(|importer| importer.kind());

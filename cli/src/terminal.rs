@@ -33,7 +33,7 @@ pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{}", printable(line));
 }
 
-/// Writes each piece of text with [`printable_lines`]. No piece ends within a character.
+/// Writes text through [`printable_lines`]. Each write has to contain whole characters.
 struct Printable<W>(W);
 
 impl<W: Write> Write for Printable<W> {

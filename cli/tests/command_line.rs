@@ -76,7 +76,8 @@ fn examples_of_the_help_are_accepted() {
     let mut count = 0;
     for command in COMMANDS {
         for example in examples(&text(&peerpath(&[command, "--help"]))) {
-            // A plan is read before the options are. A quoted text is not one word here.
+            // Skip plans, because the program reads them before it parses the options, and quoted texts, because this test
+            // splits them.
             if example.iter().any(|word| word.ends_with(".toml") || word.contains('"')) {
                 continue;
             }
@@ -157,10 +158,10 @@ fn names_a_device_of_a_snapshot_with_and_without_its_kind() {
 }
 
 #[test]
-fn colours_errors_only_where_they_are_wanted() {
+fn colours_errors_only_on_request() {
     let escape = |arguments: &[&str]| text(&peerpath(arguments)).contains('\u{1b}');
     for error in [&["run", "--size", "4Q"][..], &["run", "missing.toml"], &["bind", "ff00:fe:1f.7"]] {
-        assert!(!escape(error), "{error:?}: standard error is no terminal");
+        assert!(!escape(error), "{error:?}: standard error is not a terminal");
         assert!(!escape(&[error, &["--color", "never"]].concat()), "{error:?}");
         assert!(escape(&[&["--color=always"], error].concat()), "{error:?}");
         assert!(escape(&[error, &["--color", "always"]].concat()), "{error:?}");
@@ -168,7 +169,7 @@ fn colours_errors_only_where_they_are_wanted() {
 }
 
 #[test]
-fn prints_the_steps_and_the_notes_only_where_they_are_wanted() {
+fn prints_steps_with_verbose_and_no_notes_with_quiet() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("host.tar.gz");
     let file = file.to_str().unwrap();
@@ -179,7 +180,7 @@ fn prints_the_steps_and_the_notes_only_where_they_are_wanted() {
 }
 
 #[test]
-fn a_plan_is_found_behind_options_of_every_command() {
+fn finds_a_plan_after_options_of_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.toml");
     std::fs::write(&plan, "\nsise = 4\n").unwrap();

@@ -1,4 +1,4 @@
-//! What the program prints for wrong input, and its exit code: `wrong_inputs.txt`, a table for people.
+//! What the program prints for wrong input, and its exit code. `wrong_inputs.txt` lists all cases for review.
 //!
 //! To add a case, add a line `$ peerpath ARGUMENTS` and run the test with PEERPATH_BLESS=1. Files that the arguments name are in
 //! `wrong_inputs/`.

@@ -189,7 +189,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The kernel asks for the function back.
+    /// The kernel requested the release of the function.
     #[error("cannot use {name} any longer")]
     Removed {
         /// Function or memory that is being removed.

@@ -82,7 +82,8 @@ pub trait Exporter: Send + Sync {
         Err(Error::NoRanges { source_name: self.origin().to_string() })
     }
 
-    /// Returns the removal of the function that has the memory. `None` if no kernel driver can take the memory back.
+    /// Returns the removal of the function that has the memory. `None` if the memory does not belong to a function that can be
+    /// removed.
     fn removal(&self) -> Option<&Removal> {
         None
     }

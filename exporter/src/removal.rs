@@ -10,9 +10,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::Error;
 
-/// Whether the kernel asks for a function back: it is being removed from the host (hot-unplug) or unbound from its VFIO driver.
-/// The kernel waits until everything that keeps the function open is dropped, mappings of its BARs included. Clones share the
-/// state.
+/// Request of the kernel to release a function, because it is being removed from the host (hot-unplug) or unbound from its VFIO
+/// driver. The kernel waits until everything that keeps the function open is dropped, mappings of its BARs included. Clones
+/// share the state.
 #[derive(Debug, Clone)]
 pub struct Removal {
     state: Arc<State>,
@@ -34,13 +34,13 @@ impl Removal {
         Self { state: Arc::new(State { name, is_requested, stops }) }
     }
 
-    /// Returns whether the kernel has asked for the function. Never changes back to false.
+    /// Returns whether the kernel has requested the release of the function. Never changes back to false.
     pub fn is_requested(&self) -> bool {
         self.state.is_requested.load(Ordering::Acquire)
     }
 
-    /// Sets `stop` when the kernel asks for the function; at once if it has asked already. Loops that must not enter the kernel
-    /// check such a flag.
+    /// Sets `stop` when the kernel requests the release of the function; at once if it has requested that already. Loops that
+    /// must not make system calls can check such a flag.
     pub fn stop_on_request(&self, stop: &Arc<AtomicBool>) {
         let mut stops = self.state.stops.lock().unwrap_or_else(PoisonError::into_inner);
         stops.retain(|stop| stop.strong_count() > 0);
@@ -56,12 +56,12 @@ impl Removal {
         Error::Removed { name: self.state.name.clone() }
     }
 
-    /// Fails if the kernel has asked for the function.
+    /// Fails if the kernel has requested the release of the function.
     pub(crate) fn refuse(&self) -> io::Result<()> {
         if self.is_requested() { Err(io::Error::other(self.error())) } else { Ok(()) }
     }
 
-    /// Records that the kernel asks for the function, and sets the flags.
+    /// Records that the kernel requested the release of the function, and sets the flags.
     pub fn request(&self) {
         let stops = self.state.stops.lock().unwrap_or_else(PoisonError::into_inner);
         self.state.is_requested.store(true, Ordering::Release);

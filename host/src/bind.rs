@@ -158,7 +158,7 @@ mod tests {
             let _ = bind(&functions, &fixture.options());
             fixture.revive();
             restore(&fixture.options()).unwrap();
-            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "dead after step {step}");
+            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "killed after step {step}");
             assert_eq!(fixture.read("sys/bus/pci/devices/0000:03:00.0/driver_override"), "(null)\n");
             assert_eq!(fixture.journaled(), []);
         }
@@ -173,7 +173,7 @@ mod tests {
             let _ = restore(&fixture.options());
             fixture.revive();
             restore(&fixture.options()).unwrap();
-            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "dead after step {step}");
+            assert_eq!(drivers(&fixture, &functions), some(["e1000e", "ivshmem"]), "killed after step {step}");
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn restores_the_network_configuration_after_a_death_at_any_step() {
+    fn restores_the_network_configuration_after_a_kill_at_any_step() {
         let mut survived = false;
         for step in 0.. {
             if survived {
@@ -207,7 +207,7 @@ mod tests {
             fixture.revive();
             let restored = restore(&options).unwrap();
             assert!(restored.iter().all(|one| one.outcome.is_settled()), "{step}: {restored:?}");
-            assert_eq!(picture(&fixture), before, "dead after step {step}");
+            assert_eq!(picture(&fixture), before, "killed after step {step}");
         }
     }
 

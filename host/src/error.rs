@@ -147,11 +147,11 @@ pub enum Error {
     Replaced {
         /// The changed function or group.
         subject: Subject,
-        /// Difference between then and now, as a clause.
+        /// Difference between the functions at the time of the change and now, as a clause.
         found: String,
         /// State before the change, as a noun phrase.
         before: String,
-        /// Whether the change is still in the journal, because some of the changed functions are still there.
+        /// Whether the change is still in the journal, because the group still has some of the changed functions.
         kept: bool,
     },
     /// Another program bound another driver to the function after the change, so the change is not reverted.

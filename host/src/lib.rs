@@ -8,7 +8,7 @@
 //!   is opened through VFIO.
 //! - [`Arrangement`] changes IOMMU domain types and ACS redirect, so that a pair of functions gets the requested path,
 //!   until it is dropped.
-//! - [`is_changed`] tells whether this process still has to revert a change.
+//! - [`is_changed`] returns whether this process still has to revert a change.
 //! - [`uses`] lists the uses that a change would break.
 //!
 //! ```no_run

@@ -18,8 +18,8 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// The kernel or the library refused to register the buffer.
     fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, Error>;
-    /// Returns the removal of the device's function, if this process holds the function through VFIO. When the kernel asks for
-    /// the function, drop the device and everything that it created.
+    /// Returns the removal of the device's function, if this process holds the function through VFIO. When the kernel requests
+    /// the release of the function, drop the device and everything that it created.
     fn removal(&self) -> Option<&Removal> {
         None
     }

@@ -33,7 +33,7 @@ impl Transport {
         }
     }
 
-    /// Whether the transport has a transfer: RC has all, UC no reads and atomics, and UD only sends.
+    /// Whether the transport supports a transfer: RC supports all, UC all except reads and atomics, and UD only sends.
     pub fn has(self, op: Op) -> bool {
         match self {
             Self::Rc => true,

@@ -85,8 +85,7 @@ causes! {
     MechanismRefused = "mechanism-refused",
     /// The device failed during the run.
     DeviceLost = "device-lost",
-    /// The kernel took the PCI function back during the run: it was removed from the host (hot-unplug) or unbound from its VFIO
-    /// driver.
+    /// The PCI function was removed from the host (hot-unplug) or unbound from its VFIO driver during the run.
     Removed = "removed",
     /// The device does not exist on this host.
     NoDevice = "no-device",

@@ -1,4 +1,4 @@
-//! Opens files that a user names. A name can lead to anything: a device without an end, or a FIFO that blocks its reader.
+//! Opens files that a user names. The name can refer to a device without an end, or to a FIFO that blocks its reader.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::statfs::{FsType, fstatfs};
 
-/// File system of pipes without a name (`include/uapi/linux/magic.h`).
+/// File system of anonymous pipes (`include/uapi/linux/magic.h`).
 const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
 
 /// Reason why a file that a user names cannot be read. The text is a clause that follows "cannot read FILE:".

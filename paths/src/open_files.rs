@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use crate::Explanation;
 use crate::explain::common;
 
-/// The explanation of an error that a limit of open files caused, also as the source of another error; `None` for other errors.
+/// The explanation of a limit of open files, if that limit caused the error or one of its sources; `None` for other errors.
 ///
-/// What failed does not matter then: its own remedy would lead away from the limit.
+/// Use it in place of the error's own explanation, because the remedy of that one does not raise the limit.
 pub fn limit_of_open_files(error: &(dyn Error + 'static)) -> Option<Explanation> {
     let mut errors = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     errors.find_map(errno).filter(|errno| [Errno::EMFILE as i32, Errno::ENFILE as i32].contains(errno)).and_then(common)

@@ -1,8 +1,8 @@
-//! Text of others made safe to show: in a terminal, in a log, and in a report.
+//! Makes untrusted text printable in a terminal, in a log, and in a report.
 //!
-//! Names of files, devices and sources, texts of a peer, and everything in a snapshot or a result may have been written by a
-//! stranger. An escape sequence in them controls the terminal; a bidirectional or invisible character makes a line look like
-//! another one.
+//! Other hosts and users may have written the names of files, devices and sources, the texts of a peer, and everything in a
+//! snapshot or a result. An escape sequence in such text controls the terminal. A bidirectional or invisible character makes a
+//! line look like another one.
 
 /// Replaces what is not visible: white space becomes a space, and every character without a glyph of its own becomes U+FFFD.
 /// These are control characters, formatting characters (bidirectional controls, zero-width characters, tags), private and
@@ -39,8 +39,8 @@ fn visible(character: char) -> char {
     }
 }
 
-/// Whether the standard library prints a character as it is. It follows the Unicode Character Database of the compiler, so no
-/// table grows old here.
+/// Whether the standard library prints a character unchanged. It uses the Unicode Character Database of the compiler, so this
+/// crate needs no table of its own.
 fn has_glyph(character: char) -> bool {
     // The character follows a letter, so that combining marks count as printable.
     let mut text = [b'a'; 5];

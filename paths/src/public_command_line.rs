@@ -6,7 +6,7 @@
 use crate::{CommandLine, doctor};
 
 /// Further public parameters: those that other checks and predictions read, and those that change timings. Names have
-/// underscores in place of dashes; a name with a final dot stands for all parameters of a module.
+/// underscores in place of dashes. A name that ends with a dot matches all parameters of that module.
 const PUBLIC: &[&str] = &[
     // PCI, IOMMU, DMA and VFIO.
     "acpi",

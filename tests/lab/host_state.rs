@@ -23,7 +23,8 @@ impl HostState {
         Ok(Self(json!({"functions": functions()?, "interfaces": interfaces()?, "rdma": rdma()?, "journal": journal()})))
     }
 
-    /// Waits until the settings are these: links come up and addresses are checked some time after they are restored.
+    /// Waits until the host has these settings again: links come up and addresses are checked some time after they are
+    /// restored.
     pub(crate) fn expect(&self) -> Result<(), Failed> {
         let mut now = None;
         let waited = until("the host is as before", || {

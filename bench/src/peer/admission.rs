@@ -1,4 +1,5 @@
-//! Who may try to prove that they know the token. A stranger can neither keep others out nor guess without limit.
+//! Limits the connections with an incomplete handshake, and the wrong proofs, of each address. Clients without the token can
+//! neither block a client that has the token nor guess tokens without limit.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,12 +9,14 @@ use std::time::{Duration, Instant};
 const MOST: usize = 16;
 /// Maximum number of connections of one address with an incomplete handshake or a recent wrong proof.
 const MOST_PER_ADDRESS: usize = 4;
-/// Time for which a wrong proof occupies a place of its address. So an address can guess twice per second.
+/// Time for which a wrong proof counts towards the limit of its address. With 4 wrong proofs in 2 seconds, an address can guess
+/// twice per second.
 const WRONG_PROOF_TIME: Duration = Duration::from_secs(2);
-/// Maximum number of remembered wrong proofs. Beyond it, the oldest are forgotten.
+/// Maximum number of remembered wrong proofs. A further one replaces the oldest.
 const MOST_WRONG_PROOFS: usize = 1024;
 
-/// Connections with an incomplete handshake, oldest first, each with a `T` that closes it.
+/// Connections with an incomplete handshake, oldest first, and recent wrong proofs. `T` is the handle with which the caller
+/// closes a connection.
 #[derive(Debug)]
 pub(super) struct Admission<T> {
     waiting: VecDeque<Waiting<T>>,
@@ -52,12 +55,14 @@ impl<T> Default for Admission<T> {
 }
 
 impl<T> Admission<T> {
-    /// Admits a connection. If its address or the server has no place left, the oldest one of the address or of the server
-    /// loses its place: a client that knows the token needs its place for less than a second, a stranger occupies it for long.
-    /// Returns the connection that lost its place. The caller has to close it.
+    /// Admits a connection. If its address or the server has reached its limit, removes the oldest connection of the address or
+    /// of the server and returns it. The caller has to close it.
+    ///
+    /// The oldest connection is removed because a client that knows the token completes its handshake in less than a second,
+    /// while other connections can stay incomplete for long.
     ///
     /// # Errors
-    /// Wrong proofs occupy all places of the address. Returns the connection.
+    /// The recent wrong proofs of the address have reached its limit. Returns the connection.
     pub(super) fn admit(&mut self, from: IpAddr, connection: T, now: Instant) -> Result<(Ticket, Option<T>), T> {
         self.wrong_proofs.retain(|(_, until)| now < *until);
         let address = Address::of(from);
@@ -80,13 +85,13 @@ impl<T> Admission<T> {
         Ok((ticket, displaced.map(|waiting| waiting.connection)))
     }
 
-    /// Ends the handshake of a connection, and returns it unless it lost its place meanwhile.
+    /// Ends the handshake of a connection. Returns the connection, unless a newer one displaced it.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<T> {
         let at = self.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
         self.waiting.remove(at).map(|waiting| waiting.connection)
     }
 
-    /// Records a wrong proof, which occupies a place of its address for a while.
+    /// Records a wrong proof, which counts towards the limit of its address for [`WRONG_PROOF_TIME`].
     pub(super) fn wrong_proof(&mut self, from: IpAddr, now: Instant) {
         if self.wrong_proofs.len() >= MOST_WRONG_PROOFS {
             self.wrong_proofs.pop_front();
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_always_gets_a_place_among_idle_connections() {
+    fn a_new_connection_displaces_the_oldest_idle_one() {
         let (mut admission, now) = (Admission::default(), Instant::now());
         for idle in 0..100 {
             admission.admit(ip(&format!("192.0.2.{idle}")), idle, now).unwrap();
@@ -136,11 +141,11 @@ mod tests {
         let (ticket, displaced) = admission.admit(ip("198.51.100.1"), 1000, now).unwrap();
         assert_eq!(displaced, Some(84), "the oldest of the 16");
         assert_eq!(admission.leave(ticket), Some(1000));
-        assert_eq!(admission.leave(ticket), None, "its place is free");
+        assert_eq!(admission.leave(ticket), None, "the connection has left already");
     }
 
     #[test]
-    fn wrong_proofs_limit_an_address_for_a_while_and_no_other() {
+    fn wrong_proofs_limit_only_their_address_and_expire() {
         let (mut admission, now) = (Admission::default(), Instant::now());
         for _ in 0..4 {
             let (ticket, _) = admission.admit(ip("192.0.2.7"), 1, now).unwrap();
@@ -154,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_ipv6_network_share_their_places() {
+    fn addresses_of_one_ipv6_network_share_one_limit() {
         let (mut admission, now) = (Admission::default(), Instant::now());
         for host in 0..5 {
             let displaced = admit(&mut admission, &format!("2001:db8::{host}"), host, now).unwrap();
@@ -177,7 +182,7 @@ mod tests {
                 } else if let Ok((ticket, _)) = admission.admit(from, (), now)
                     && step == 1
                 {
-                    prop_assert!(admission.leave(ticket).is_some(), "a new connection has a place");
+                    prop_assert!(admission.leave(ticket).is_some(), "a new connection is admitted");
                 }
                 prop_assert!(admission.waiting.len() <= MOST && admission.wrong_proofs.len() <= MOST_WRONG_PROOFS);
                 let own = admission.waiting.iter().filter(|waiting| waiting.address == Address::of(from)).count();

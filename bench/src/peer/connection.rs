@@ -27,7 +27,7 @@ pub struct Times {
 pub const TIMES: Times = Times { beat: Duration::from_secs(1), silence: Duration::from_secs(10) };
 /// Interval between checks of the interrupt flag.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Capacity of the queue of received messages. At most one request or response is outstanding. The second place lets the
+/// Capacity of the queue of received messages. At most one request or response is outstanding. The second slot lets the
 /// receiver detect a message that violates this.
 const UNREAD: usize = 2;
 

@@ -1,11 +1,11 @@
-//! Log of rejected connections, at a rate that a stranger cannot raise.
+//! Rate limit for log lines about rejected connections, so that clients without the token cannot flood the log.
 
 use std::time::{Duration, Instant};
 
 /// Minimum time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets a line through, and counts the lines of the following seconds instead of printing them.
+/// Permits one line per interval, and counts the other lines.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     /// Time of the last line, and the number of lines since then.
@@ -30,7 +30,7 @@ impl Throttle {
     /// The number of lines that were not printed, as text, once the interval is over.
     pub(super) fn summary(&mut self, now: Instant) -> Option<String> {
         let (start, counted) = self.last.filter(|(start, _)| now.saturating_duration_since(*start) >= INTERVAL)?;
-        // Lines that were counted start another interval: otherwise each interval would print two lines.
+        // A summary starts another interval. Otherwise each interval would print a line and a summary.
         self.last = (counted > 0).then_some((now, 0));
         let seconds = now.saturating_duration_since(start).as_secs();
         (counted > 0).then(|| format!("{counted} more connections rejected in the last {seconds} seconds"))

@@ -136,9 +136,9 @@ fn unexpected(message: Handshake) -> HandshakeError {
     }
 }
 
-/// Tells a client that its address sent too many wrong proofs, without a handshake.
+/// Reports to a client, without a handshake, that its address sent too many wrong proofs.
 pub(super) fn refuse_for_now(stream: &TcpStream) {
-    let why = "too many wrong tokens from this address, try again in some seconds".to_owned();
+    let why = "too many wrong tokens from this address, try again in a few seconds".to_owned();
     // The send buffer of a new connection is empty, so this does not wait.
     let _ = frame::write(&mut Timed::within(stream, Duration::from_secs(1)), &Handshake::Refused { why });
 }

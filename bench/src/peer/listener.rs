@@ -1,5 +1,5 @@
-//! Accepts clients and serves one at a time. A connection with an incomplete handshake occupies a thread for at most some
-//! seconds, and one address can occupy only its share of the threads (`admission`).
+//! Accepts clients and serves one at a time. A connection with an incomplete handshake occupies a thread for at most
+//! 10 seconds, and `admission` limits the number of such connections in total and per address.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -96,7 +96,7 @@ impl Listener<'_> {
         Ok(())
     }
 
-    /// Logs a rejection, unless one was logged just before: then it is only counted.
+    /// Logs a rejection. Only counts it if a rejection was logged within the last 10 seconds.
     fn reject(&self, connections: &Connections, line: &str) {
         self.log_summary(connections);
         let prints = connections.rejections().lets_through(Instant::now());
@@ -112,7 +112,7 @@ impl Listener<'_> {
         }
     }
 
-    /// Gives a connection a place for its handshake; `None` if its address has used up its wrong proofs.
+    /// Admits a connection to the handshake; `None` if the wrong proofs of its address have reached the limit.
     fn admit(
         &self,
         stream: TcpStream,
@@ -140,18 +140,18 @@ impl Listener<'_> {
         // On some systems an accepted socket inherits the non-blocking mode of the listener, so reset it.
         let handshake = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
         let handshake = handshake.and_then(|()| handshake::as_server(&stream, self.token, handshake::TIME));
-        let has_place = {
+        let is_admitted = {
             let mut admission = connections.admission();
             if matches!(handshake, Err(HandshakeError::Token)) {
                 admission.wrong_proof(from.ip(), Instant::now());
             }
             admission.leave(ticket).is_some()
         };
-        // Without its place the connection was shut down, maybe during the handshake.
-        let stream = match (handshake, Arc::into_inner(stream).filter(|_| has_place)) {
+        // A displaced connection was shut down, possibly during the handshake.
+        let stream = match (handshake, Arc::into_inner(stream).filter(|_| is_admitted)) {
             (Err(error), Some(_)) => return self.reject(connections, &format!("{from}: rejected, {error}")),
             (_, None) => {
-                return self.reject(connections, &format!("{from}: rejected, a newer connection needed its place"));
+                return self.reject(connections, &format!("{from}: rejected, displaced by a newer connection"));
             }
             (Ok(()), Some(stream)) => stream,
         };

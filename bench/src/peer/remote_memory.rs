@@ -19,7 +19,7 @@ pub trait RemoteMemory: Sync {
     /// the first slot of each lane.
     ///
     /// # Errors
-    /// The peer cannot answer this operation, or the connection is lost.
+    /// The peer cannot perform this operation, or the connection is lost.
     fn echo(&self, back: &[u64]) -> Result<Vec<u8>, PeerError>;
     /// Makes the peer stop sending messages back.
     ///

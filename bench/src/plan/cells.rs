@@ -56,8 +56,8 @@ impl CellSpec {
         transfers(self.spec)
     }
 
-    /// Whether the ranges are too short to be exported. If each range has to contain a whole operation, its length is that of
-    /// the operation.
+    /// Whether the ranges are too short to be exported. With `mr-per-range`, each range contains a whole operation, so a range
+    /// is as long as the operation.
     pub(super) fn has_too_short_ranges(&self) -> bool {
         let count = self.ranges.unwrap_or(1);
         let each = if self.transfers() && self.mechanism == Mechanism::MrPerRange {
@@ -174,8 +174,8 @@ impl Plan {
         }
     }
 
-    /// Number of combinations of the values: cells, and those that [`Plan::cells`] omits. Computed without listing them, because
-    /// a short plan can have more than fit into memory. The largest number stands for all larger ones.
+    /// Number of combinations of the values, including those that [`Plan::cells`] omits. Counts without listing the
+    /// combinations, because those of a short plan may not fit into memory. Saturates at `u64::MAX`.
     pub(super) fn combination_count(&self) -> u64 {
         let count = |length: usize| length.max(1) as u64;
         let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);

@@ -74,7 +74,7 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Paths that the data must take. `None`: the path that the kernel chooses.
     pub paths: Vec<Option<PathName>>,
-    /// Operations. Each is offered by a target. A cell whose target does not offer its operation is waived.
+    /// Operations. At least one target offers each of them. A cell whose target does not offer its operation is waived.
     #[serde(serialize_with = "op_names")]
     pub ops: Vec<Op>,
     /// Measurement modes.

@@ -37,6 +37,6 @@ impl Plan {
         let atomics: Vec<_> = self.ops.iter().filter(|op| op.is_atomic()).map(|op| op.as_str()).collect();
         let has_other_size = self.sizes_bytes.iter().any(|size| *size != ATOMIC_BYTES);
         (has_other_size && !atomics.is_empty())
-            .then(|| format!("measured with 8 bytes, whatever the size: {}", atomics.join(", ")))
+            .then(|| format!("measured with 8 bytes instead of the sizes of the plan: {}", atomics.join(", ")))
     }
 }

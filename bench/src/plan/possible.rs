@@ -1,5 +1,5 @@
-//! Rejects what no device of these kinds can do: an operation that no target or the transport lacks, or values that exclude each
-//! other. Otherwise a run would end with nothing but waived cells.
+//! Rejects plans that devices of these kinds cannot run: an operation that no target offers or that the transport lacks, or
+//! values that exclude each other. Otherwise a run would end with nothing but waived cells.
 
 use peerpath_importers::{Op, OpSpec, QueuePairOptions, Role, Transport};
 use peerpath_paths::{Explanation, PathName};

@@ -161,7 +161,7 @@ fn reports_atomics_that_do_not_have_the_size_of_the_plan() {
     atomics(&[Op::FetchAdd], &[8]).check().unwrap();
     let mixed = atomics(&[Op::FetchAdd, Op::Write], &[4096]);
     mixed.check().unwrap();
-    assert_eq!(mixed.notes(), ["measured with 8 bytes, whatever the size: fetch_add"]);
+    assert_eq!(mixed.notes(), ["measured with 8 bytes instead of the sizes of the plan: fetch_add"]);
     assert!(atomics(&[Op::Write], &[4096]).notes().is_empty());
 }
 

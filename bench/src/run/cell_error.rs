@@ -172,8 +172,8 @@ pub(super) fn per_cell<T>(opened: Result<T, Failure>) -> Result<Result<T, Failur
     }
 }
 
-/// Like [`per_cell`], for a source or target that the plan names. One that does not exist ends the run, because every cell would
-/// report only that. So does a missing library.
+/// Like [`per_cell`], for a source or target that the plan names. A source or target that does not exist ends the run, because
+/// every cell would report the same failure. A missing library also ends the run.
 ///
 /// # Errors
 /// The input is bad, the device does not exist, or its library is missing.

@@ -20,7 +20,7 @@ pub(super) struct Context<'a> {
     pub(super) interrupt: &'a Interrupt,
     pub(super) host: &'a Host,
     pub(super) clock: &'a Clock,
-    /// Functions that the kernel has taken back.
+    /// Functions that were removed during the run.
     pub(super) removed: &'a Removed,
 }
 

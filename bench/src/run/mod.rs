@@ -190,7 +190,7 @@ impl Runner<'_> {
     }
 }
 
-/// A device that the plan names and that does not exist is bad input, whatever its importer reports.
+/// Reports a device of the plan that does not exist as bad input, even if its importer reports another severity.
 fn absent_is_bad_input(failure: Failure) -> Failure {
     if failure.explanation.cause == Some(Cause::NoDevice) { failure.with_severity(Severity::BadInput) } else { failure }
 }

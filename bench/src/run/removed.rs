@@ -1,4 +1,4 @@
-//! Functions that the kernel takes back during a run: they are closed at once, and every later cell that needs one fails.
+//! Functions that are removed during a run. They are closed at once, and every later cell that uses one of them fails.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,7 @@ impl Removed {
     }
 }
 
-/// Returns the name of a source that the kernel can take back.
+/// Returns the name of a source whose function can be removed.
 fn name_of(source: &Source) -> Option<String> {
     match source {
         Source::Vfio { bdf, .. } => Some(bdf.to_string()),
@@ -59,7 +59,7 @@ impl LegRemovals<'_> {
         }
     }
 
-    /// Returns the failure of the leg's cells if a removal is requested, and notes it for later legs with the same source or
+    /// Returns the failure of the leg's cells if a removal is requested, and records it for later legs with the same source or
     /// target.
     pub(super) fn failure(&self, source: Option<&Source>, target: &Target, removed: &Removed) -> Option<Failure> {
         let failure = |removal: Option<&Removal>| {

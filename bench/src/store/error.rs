@@ -15,7 +15,7 @@ pub enum SaveError {
         /// The earlier result.
         file: PathBuf,
     },
-    /// The folder, or a folder above it, is something else than a folder.
+    /// The path of the folder, or of a folder above it, exists and is not a directory.
     #[error("cannot save the result to {}: it is not a directory", path.display())]
     NotADirectory {
         /// The path that is not a folder.

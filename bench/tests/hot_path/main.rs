@@ -42,7 +42,7 @@ fn plane(depth: usize) -> Plane {
     Plane { in_flight: VecDeque::with_capacity(depth), depth }
 }
 
-/// A queue pair whose responder answers at once: a sent message appears at the offset of the answer and counts as an arrival.
+/// A queue pair whose responder replies at once: a sent message appears at the offset of the reply and counts as an arrival.
 struct AnsweredEnd {
     plane: Plane,
     memory: Arc<Memory>,
@@ -82,7 +82,7 @@ struct Memory {
     back: AtomicU8,
 }
 
-/// Offset of the answer in the memory.
+/// Offset of the reply in the memory.
 const ANSWER: u64 = 1 << 19;
 
 impl Memory {

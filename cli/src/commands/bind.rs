@@ -92,7 +92,7 @@ impl Restore {
                 _ => print(&format!("{subject}  not restored\n"))?,
             }
         }
-        // What could not be restored outweighs a signal.
+        // A change that could not be restored determines the exit code, even after a signal.
         Ok(ExitCode::from(if worst == 0 { interrupt.exit_code().unwrap_or(0) } else { worst }))
     }
 }

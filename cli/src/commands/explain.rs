@@ -147,7 +147,7 @@ impl Explain {
     }
 }
 
-/// Numbers above are no errnos.
+/// Larger numbers are not errnos.
 const MAX_ERRNO: i32 = 4096;
 
 fn options() -> Vec<String> {

@@ -65,7 +65,7 @@ fn separated(roots: &[PathBuf]) -> Vec<PathBuf> {
 fn text_or_file(value: &str, option: &str) -> Result<String, Failure> {
     const LIMIT_BYTES: u64 = 8 << 20;
     let path = Path::new(value);
-    // A description of a processor is hardly the name of a file that exists.
+    // A description of a processor is unlikely to be the name of an existing file.
     if !path.exists() {
         let looks_like_path = value.starts_with(['/', '.']) && !value.contains(char::is_whitespace);
         return match looks_like_path {
@@ -171,7 +171,7 @@ impl std::str::FromStr for Exporter {
         let wrong = || "use a function, a BAR of it, or a GPU, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0".to_owned();
         let is_device =
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-        // An address that lacks its function is no device.
+        // A device name contains a letter. Digits and dots alone may be part of an incomplete address.
         let device = text.strip_prefix("verbs:").unwrap_or(text);
         if is_device && device.bytes().any(|byte| byte.is_ascii_alphabetic()) || device != text {
             return Ok(Self::Device(text.to_owned()));
@@ -185,7 +185,7 @@ impl std::str::FromStr for Exporter {
     }
 }
 
-/// A TARGET with its kind: `verbs:rxe0` for `rxe0`.
+/// Adds the kind to a TARGET that lacks it: `verbs:rxe0` for `rxe0`.
 pub(super) fn named(inventory: &Inventory, target: Option<&str>) -> Result<Option<String>, Failure> {
     target.map(|text| names::device_of(inventory, text)).transpose()
 }

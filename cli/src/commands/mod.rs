@@ -92,7 +92,7 @@ enum Command {
 /// Runs the command line and returns its exit code.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    // Before everything that can fail, because errors have colours.
+    // Set the colours before anything can fail, because errors are coloured.
     color_of(&arguments).write_global();
     let command = command_index(&arguments);
     let expanded = match plan_file::expand(&arguments, command) {

@@ -80,7 +80,7 @@ fn read(file: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::bad_input(what(), "it is not a text file", remedy))
 }
 
-/// The failure for a text that is not TOML. The parser's own text quotes the line with all its control characters.
+/// The failure for a text that is not TOML. Omits the line that the parser quotes, because it may contain control characters.
 fn invalid_toml(file: &Path, text: &str, error: &toml::de::Error) -> Failure {
     let line = error.span().map_or(1, |span| line_at(text, span.start));
     Failure::bad_input(

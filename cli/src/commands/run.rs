@@ -35,8 +35,8 @@ use progress::Bar;
 pub(super) use values::{parse_size_u32, whole, words};
 
 impl RunCommand {
-    /// `has_read_plan`: whether the plan file was found where it is read. `arguments`: the command line as the user wrote it,
-    /// for the result.
+    /// `has_read_plan`: whether the plan file was read, which requires that it is the first argument after `run`. `arguments`:
+    /// the command line as the user wrote it, for the result.
     pub(super) fn run(
         &self,
         has_read_plan: bool,
@@ -89,7 +89,8 @@ impl RunCommand {
             (true, _) => Existing::Replace,
             (_, true) => {
                 let file = folder.join(RESULT_FILE);
-                // The reader of reports bounds the memory that a file takes; the run then reads the file as its own.
+                // The reader of reports limits the memory for a file, so it checks the file before the run reads it without
+                // that limit.
                 if std::fs::symlink_metadata(&file).is_ok() {
                     super::compare::read(&file)?;
                 }

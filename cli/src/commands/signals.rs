@@ -1,4 +1,4 @@
-//! Signals: a command that changes the host restores it before it ends, also if the user presses Ctrl-C again.
+//! Signals: a command that changes the host restores it before it ends, even if the user presses Ctrl-C again.
 
 use std::io::Write as _;
 use std::process;
@@ -40,7 +40,7 @@ pub(super) fn catch_signals() -> Result<Interrupt, Failure> {
     })
 }
 
-/// Handles SIGINT, SIGTERM and SIGHUP from now on: the command completes its changes of the host although signals arrive.
+/// Handles SIGINT, SIGTERM and SIGHUP from now on: the command completes its changes of the host even after a signal.
 pub(super) fn complete_despite_signals(what: &'static str) -> Result<Interrupt, Failure> {
     install(move |signal, _| {
         say(&format!("completing `{what}` before the command ends"));
@@ -53,7 +53,7 @@ pub(super) fn complete_despite_signals(what: &'static str) -> Result<Interrupt, 
 pub(super) fn report_changes_left() {
     if is_changed(&Options::default()) {
         let explanation = Explanation::uncaused(
-            "Not every change for this command could be reverted. The journal lists what remains.",
+            "peerpath did not revert every change of this command. The journal lists the remaining changes.",
             "Run `peerpath restore`.",
         );
         terminal::report(&Failure::new("this host is still changed", explanation, Severity::Failed));
@@ -66,7 +66,7 @@ fn install(arrived: impl FnMut(i32, usize) + Send + 'static) -> Result<Interrupt
 }
 
 fn say(what: &str) {
-    // If standard error is closed, nobody waits for the message.
+    // Ignore the error: standard error may be closed.
     let _ = writeln!(std::io::stderr(), "interrupted: {what}, for at most {} s", GRACE.as_secs());
 }
 

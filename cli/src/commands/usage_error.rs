@@ -20,7 +20,7 @@ pub(super) fn report(mut error: Error, plan: Option<&PlanFile>) -> ExitCode {
     if let Some(failure) = misplaced_plan(&error) {
         return terminal::report(&failure);
     }
-    // A closed standard output or standard error changes nothing.
+    // Ignore the error: standard output or standard error may be closed.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
@@ -85,7 +85,7 @@ fn sentence(error: &Error) -> String {
     first.trim_start_matches("error: ").lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// An option with several values takes a plan after it for one more value.
+/// The failure for a plan after an option with several values: clap takes the plan for one of the values.
 fn misplaced_plan(error: &Error) -> Option<Failure> {
     let value = text(error, ContextKind::InvalidValue)?;
     value.ends_with(".toml").then(|| {

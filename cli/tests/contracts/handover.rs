@@ -178,7 +178,7 @@ fn parts(message: &[u8]) -> (Value, &[u8]) {
     (serde_json::from_slice(&message[..end]).unwrap(), &message[end + 1..])
 }
 
-/// The sender's first message, and its answers to `read`, `write` and an unknown request.
+/// The sender's first message, and its replies to `read`, `write` and an unknown request.
 fn replies(path: &Path) -> String {
     let socket = seqpacket();
     connect(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
@@ -212,7 +212,7 @@ fn replies(path: &Path) -> String {
     text
 }
 
-/// The message to a receiver without an open request, when the kernel takes the function back.
+/// The message to a receiver without an open request when the function is removed.
 fn last_message(path: &Path, removal: &Removal) -> String {
     let socket = seqpacket();
     connect(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();

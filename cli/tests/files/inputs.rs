@@ -1,4 +1,4 @@
-//! Files that a user names have bounds: no command waits for a FIFO, reads a device, or takes memory without a limit.
+//! Input files are bounded: no command waits for a FIFO, reads a device, or takes memory without a limit.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -93,7 +93,7 @@ fn a_short_plan_with_too_many_cells_is_refused() {
 }
 
 #[test]
-fn too_many_open_files_are_named_as_such() {
+fn reports_too_many_open_files_as_the_cause() {
     let gpu = Gpu::new();
     let out = gpu.place("out");
     let arguments = ["run", "--from", "host:64K", "--to", "cuda:0", "--op", "copy_in", "--size", "4K", "--out"];

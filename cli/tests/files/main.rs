@@ -1,4 +1,4 @@
-//! Files that the program reads and writes: what a user names has bounds, and no result is lost.
+//! Files that the program reads and writes: input files are bounded, and no result is lost.
 
 mod inputs;
 #[path = "../contracts/program.rs"]

@@ -120,7 +120,7 @@ mod tests {
         Listener::bind(&path).unwrap();
     }
 
-    /// Threads stand for processes: a lock belongs to an open file, not to a process.
+    /// Threads replace processes in this test, because a lock belongs to an open file, not to a process.
     #[test]
     fn only_one_of_many_starts_replaces_a_stale_socket() {
         const STARTS: usize = 16;

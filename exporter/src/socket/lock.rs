@@ -14,7 +14,7 @@ use crate::Error;
 /// Exclusive right to create, replace and remove the socket at a path, held until it is dropped or the process ends. Without it,
 /// two processes could each find a stale socket, and the second would remove the new socket of the first.
 ///
-/// The lock is a file beside the socket, `PATH.lock`, which the holder removes.
+/// The lock is on the file `PATH.lock` next to the socket. The holder removes the file.
 #[derive(Debug)]
 pub(super) struct PathLock {
     // Dropped after the file is removed.
@@ -43,7 +43,7 @@ impl PathLock {
                 Err((_, errno)) => return Err(failed("lock", errno.into())),
             };
             let locked = file.metadata().map_err(|source| failed("lock", source))?;
-            // The previous holder may have removed the file between `open` and `lock`. Then the lock excludes nobody.
+            // The previous holder may have removed the file between `open` and `lock`. Other processes then lock a new file.
             if fs::symlink_metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino()))
             {
                 return Ok(Self { _file: file, path });

@@ -7,9 +7,9 @@
 //!
 //! The reply to a request that fails is `{"error":TEXT}`. After an invalid request, the sender also closes the connection.
 //!
-//! When the kernel takes the function back, the sender sends `{"error":TEXT}` and a second line `{"cause":"removed"}`, also without
-//! a request, and closes the connection before it closes the function. A receiver that ignores the bytes after the first line
-//! reads this message as the reply to its next request.
+//! When the function of the memory is removed, the sender sends `{"error":TEXT}` and a second line `{"cause":"removed"}`, even
+//! without a request. It then closes the connection, and after that the function. A receiver that ignores the bytes after the
+//! first line reads this message as the reply to its next request.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -66,8 +66,8 @@ struct Reason {
     cause: String,
 }
 
-/// Sends the message that ends a connection when the kernel takes the function back. Does not wait for room in the receiver's
-/// queue: it belongs to a receiver that reads no replies.
+/// Sends the message that ends a connection when the function is removed. Does not wait for space in the receiver's queue: a
+/// full queue belongs to a receiver that reads no replies, which must not delay the removal.
 pub(super) fn send_removal(socket: BorrowedFd<'_>, error: &Error) -> io::Result<()> {
     let mut reason = serde_json::to_vec(&Reason { cause: Cause::Removed.as_str().to_owned() })?;
     reason.push(b'\n');

@@ -20,7 +20,7 @@ use super::sender::readable;
 use crate::sys::{dma_buf, message};
 use crate::{Buffer, Error, Exporter, Handle, Origin, Removal, View, check_length, check_span, page_bytes};
 
-/// Maximum length of a text of the sender, in characters, as it is shown.
+/// Maximum number of characters of the sender's text in an error.
 const MOST_REASON_CHARACTERS: usize = 200;
 /// Timeout for sending or receiving one message.
 const TIMEOUT: TimeVal = TimeVal::new(10, 0);
@@ -41,7 +41,7 @@ struct Connection {
     serves_view: bool,
     /// Whether a reply was lost or invalid, so that the next reply could belong to an earlier request.
     is_broken: AtomicBool,
-    /// Requested when the sender says so.
+    /// Requested when the sender reports a removal.
     removal: Removal,
 }
 
@@ -145,7 +145,8 @@ impl Exporter for SocketExporter {
         &self.origin
     }
 
-    /// The sender reports a removal before the memory is revoked, so it is visible after an access failed for that reason.
+    /// The sender reports a removal before it revokes the memory. So the report has arrived when an access fails because of the
+    /// removal.
     fn removal(&self) -> Option<&Removal> {
         let socket = self.connection.lock();
         self.connection.notice_removal(socket.as_fd());
@@ -185,7 +186,8 @@ impl Connection {
                 Ok(received) if received.length == 0 => return,
                 Ok(received) if is_removal(&bytes[..received.length]) => self.removal.request(),
                 Ok(_) => {}
-                // If the sender closed the connection with unread requests, the first call reports that, before the messages.
+                // If the sender closed the connection with unread requests, the first call fails, and the next ones return the
+                // messages.
                 Err(_) if failed => return,
                 Err(_) => failed = true,
             }

@@ -53,13 +53,13 @@ impl DmaBufSender {
         &self.buffer
     }
 
-    /// Serves receivers until `stop` is set, which is checked every 200 ms, or until the kernel asks for the function of the
-    /// memory. Then closes every connection.
+    /// Serves receivers until `stop` is set, which is checked every 200 ms, or until the kernel requests the release of the
+    /// memory's function. Then closes every connection.
     ///
     /// # Errors
-    /// [`Error::Removed`] if the kernel asks for the function: drop the sender and the exporter, so that the removal can proceed.
-    /// Every receiver has been told. [`Error::Socket`] if the listening socket fails. An error of one receiver's connection only
-    /// closes that connection.
+    /// [`Error::Removed`] if the kernel requests the release of the function: drop the sender and the exporter, so that the
+    /// removal can proceed. The sender has then tried to report the removal to every receiver. [`Error::Socket`] if the
+    /// listening socket fails. An error of one receiver's connection only closes that connection.
     pub fn serve(&self, stop: &AtomicBool) -> Result<(), Error> {
         let connected = Connected::default();
         let has_ended = AtomicBool::new(false);
@@ -98,7 +98,7 @@ impl DmaBufSender {
                 if let Err(error @ Error::Removed { .. }) = &served {
                     let _ = send_removal(socket.as_fd(), error);
                 }
-                // Wakes the thread of the receiver, also while it waits for the receiver to read.
+                // Wakes the thread that serves the receiver, even while its send waits for the receiver to read.
                 let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
             }
             served
@@ -196,7 +196,7 @@ fn is_permitted(peer_uid: u32, own_uid: u32) -> bool {
     peer_uid == 0 || peer_uid == own_uid
 }
 
-/// Waits until the socket has a message or is closed, at most for `limit`. Returns whether it does.
+/// Waits until the socket has a message or is closed, at most for `limit`. Returns false at the limit.
 pub(super) fn readable(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
     match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], timeout) {

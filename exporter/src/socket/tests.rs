@@ -314,7 +314,7 @@ fn buffers_own_separate_fds() {
     assert!(nix::sys::stat::fstat(memfd.as_fd()).is_ok());
 }
 
-/// Runs `before` against a sender whose function the kernel then takes back, and `after` once the sender has ended.
+/// Runs `before` against a sender, then removes its function, and runs `after` once the sender has ended.
 fn with_removal<T>(before: impl FnOnce(&Path) -> T, after: impl FnOnce(T)) {
     let exporter = Memfd::new();
     let base = tempfile::tempdir().unwrap();
@@ -332,7 +332,7 @@ fn with_removal<T>(before: impl FnOnce(&Path) -> T, after: impl FnOnce(T)) {
 }
 
 #[test]
-fn tells_a_receiver_of_a_removal() {
+fn reports_a_removal_to_a_receiver() {
     with_removal(
         |path| {
             let received = SocketExporter::receive(path).unwrap();

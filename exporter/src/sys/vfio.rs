@@ -147,8 +147,8 @@ pub(crate) fn region_info(device: BorrowedFd<'_>, index: u32) -> io::Result<Regi
     }
 }
 
-/// Makes the kernel signal an eventfd when it asks for the device back (`VFIO_PCI_REQ_IRQ_INDEX`). The kernel holds its own
-/// reference to the eventfd until the device is closed.
+/// Makes the kernel signal an eventfd when it requests the release of the device (`VFIO_PCI_REQ_IRQ_INDEX`). The kernel holds
+/// its own reference to the eventfd until the device is closed.
 pub(crate) fn signal_requests(device: BorrowedFd<'_>, event: BorrowedFd<'_>) -> io::Result<()> {
     let request = request_interrupt(event.as_raw_fd());
     // SAFETY: the kernel reads `argsz` bytes, which is the size of `request`, and keeps no pointer.

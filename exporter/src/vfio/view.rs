@@ -105,9 +105,9 @@ impl BarView {
         Some((&*self.bar.areas[index], chunk.in_bar - self.bar.spans[index].start))
     }
 
-    /// Checks that the kernel has not asked for the function, and that memory decoding is on. If it is off, an access to a
-    /// mapping raises SIGBUS. Only this process can turn it off between this check and the access, because VFIO allows only one
-    /// process to open the function, and the kernel removes the function only after this process has closed it.
+    /// Checks that the kernel has not requested the release of the function, and that memory decoding is on. If it is off, an
+    /// access to a mapping raises SIGBUS. Only this process can turn it off between this check and the access, because VFIO
+    /// allows only one process to open the function, and the kernel removes the function only after this process has closed it.
     fn require_memory(&self) -> io::Result<()> {
         self.bar.device.removal().refuse()?;
         match self.bar.device.memory_enabled() {

@@ -305,7 +305,7 @@ fn renames_an_interface_that_reappears_under_another_name() {
 
 /// After a PCI remove and rescan, another function can have the number of the group.
 #[test]
-fn leaves_a_group_alone_whose_number_was_assigned_anew() {
+fn leaves_a_group_alone_whose_number_was_reassigned() {
     for old_format in [false, true] {
         let fixture = fixture();
         abandon(&fixture, &[identity()]);

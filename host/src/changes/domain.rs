@@ -23,7 +23,7 @@ pub(crate) struct Domain {
     members: Vec<Member>,
 }
 
-/// A function of the group that is taken from its driver.
+/// A function of the group that is unbound from its driver while the type changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Member {
     bdf: Bdf,

@@ -36,7 +36,7 @@ pub(super) struct Owner {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum Change {
-    /// The function was taken from its driver and bound to vfio-pci.
+    /// The function was unbound from its driver and bound to vfio-pci.
     Driver(Taken),
     /// The function was unbound from its VFIO driver and bound again, so that the kernel discards the cached path. Reverting
     /// repeats this, after the later changes in the journal are reverted.
@@ -136,7 +136,7 @@ impl Owner {
         Self { kind, pid, start_time_ticks: start_time_ticks(host, pid) }
     }
 
-    /// Whether this process made the change for the time of a run.
+    /// Whether this process made the change for the duration of a run.
     pub(super) fn is_run_of_this_process(&self, host: &HostTree) -> bool {
         *self == Self::this_process(host, OwnerKind::Run)
     }

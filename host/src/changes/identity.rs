@@ -1,5 +1,5 @@
-//! The functions that a change concerns. PCI addresses and numbers of IOMMU groups are assigned anew when functions are removed
-//! and found again, so an entry of the journal names its functions with their IDs.
+//! The functions that a change concerns. The kernel may reassign PCI addresses and numbers of IOMMU groups when functions are
+//! removed and rescanned, so an entry of the journal names its functions with their IDs.
 
 use peerpath_paths::{Bdf, IommuGroupId};
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ pub(super) enum Comparison {
     Same,
     /// None of the functions exists.
     Gone,
-    /// The subject has none of the functions, so the change is gone with them. The text describes what the subject has now.
+    /// The subject has none of the functions, so the change no longer exists. The text describes what the subject has now.
     Replaced(String),
     /// The subject has some of the functions, or has others in addition. The text describes the difference.
     Partly(String),

@@ -71,7 +71,7 @@ impl Journal {
         }
     }
 
-    /// Checks that the subject of a change still has the same functions. Removes the entry if the change is gone with them.
+    /// Checks that the subject of a change still has the same functions. Removes the entry if the change no longer exists.
     pub(super) fn require_same(&self, host: &HostTree, entry: &Entry) -> Result<(), Error> {
         let (found, kept) = match entry.compare(host)? {
             Comparison::Same | Comparison::Gone => return Ok(()),

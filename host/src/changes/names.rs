@@ -50,7 +50,7 @@ mod tests {
     use serde_json::{Value, json};
     use std::path::{Component, Path};
 
-    /// A journal with a change of each kind, and every place of a name in it.
+    /// A journal with a change of each kind, and the JSON pointer of every name in it.
     fn journal() -> (Value, Vec<String>) {
         let network = json!({
             "interfaces": [{"name": "eth0", "port": 0, "mac": "52:54:00:00:00:02", "mtu": "1500", "up": true,

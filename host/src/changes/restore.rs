@@ -42,7 +42,7 @@ pub enum Outcome {
         /// IDs of those processes.
         pids: Vec<u32>,
     },
-    /// Reverting failed. The entry stays in the journal, unless the error is an [`Error::Replaced`] that says otherwise.
+    /// Reverting failed. The entry stays in the journal, except after an [`Error::Replaced`] whose `kept` is false.
     Failed {
         /// Reason of the failure.
         error: Error,
@@ -192,7 +192,7 @@ mod tests {
         let free = fixture.function("0000:04:00.0").group(4).bdf();
         let options = fixture.options();
         assert!(!is_changed(&options));
-        // `bind` is meant to last.
+        // A change of `bind` lasts until `restore` reverts it.
         bind(&[bdf], &options).unwrap();
         assert!(!is_changed(&options));
         let hold = Hold::acquire(free, &options).unwrap();

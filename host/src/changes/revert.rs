@@ -44,7 +44,7 @@ pub(super) fn revert(host: &HostTree, entry: &Entry) -> Result<Reverted, Error> 
         }
         Change::Rebound { driver } => {
             driver::rebind(host, bdf, driver)?;
-            // Unbinding the VFIO driver, by whichever program, made the kernel discard the cached path.
+            // When the VFIO driver was unbound, by this or another program, the kernel discarded the cached path.
             let other = host.driver(bdf)?.filter(|now| now != driver);
             Ok(other.map_or_else(|| Reverted::Rebound(driver.clone()), Reverted::Kept))
         }

@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn rejects_a_directory_of_another_user() {
-        // Only root can create such a directory. Without root, the root directory is one.
+        // Only root can create such a directory. Without root, use `/`, which root owns.
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("state");
         StateDir::open(&path).unwrap();

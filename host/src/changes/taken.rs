@@ -1,4 +1,5 @@
-//! A function that is taken from its driver: by `bind`, by a run that holds it, or while the type of its IOMMU domain changes.
+//! A function that is unbound from its driver: by `bind`, by a run that holds it, or while the type of its IOMMU domain
+//! changes.
 
 use peerpath_paths::{Bdf, is_tolerated_driver};
 use serde::{Deserialize, Serialize};
@@ -9,15 +10,16 @@ use super::network::{self, Network};
 use crate::Error;
 use crate::host_tree::HostTree;
 
-/// State of a function before it is taken from its driver, and what disappears with the driver.
+/// State of a function before it is unbound from its driver, including the network configuration that disappears with the
+/// driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Taken {
     #[serde(default, deserialize_with = "optional_name")]
     pub(super) driver: Option<String>,
-    /// Journals of older versions lack it where the override does not change.
+    /// Journals of older versions have it only for changes that set the override.
     #[serde(default, deserialize_with = "optional_name")]
     driver_override: Option<String>,
-    /// Journals of older versions lack it where `bind` took the function.
+    /// Journals of older versions have it only for a change of a domain type.
     #[serde(default)]
     network: Network,
 }
@@ -53,7 +55,7 @@ impl Taken {
         network::wait_for_removal(host, bdf, &self.network)
     }
 
-    /// Takes the function from its driver and binds it to vfio-pci.
+    /// Unbinds the function from its driver and binds it to vfio-pci.
     pub(crate) fn bind_to_vfio_pci(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
         driver::bind_to_vfio_pci(host, bdf)?;
         self.wait_for_removal(host, bdf)
@@ -63,8 +65,8 @@ impl Taken {
     pub(super) fn bind(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
         match &self.driver {
             Some(driver) if host.driver(bdf)?.is_none() => {
-                // A killed process did not wait. A software RDMA device that is about to disappear looks like a restored one. If
-                // another program created one of that name, the driver is bound nevertheless.
+                // A killed process may not have waited for the removal. A software RDMA device that is about to disappear would
+                // then look like a restored one. Ignore a timeout: another program may have created a device of that name.
                 let _ = self.wait_for_removal(host, bdf);
                 driver::bind_to(host, bdf, driver)
             }
@@ -80,7 +82,7 @@ impl Taken {
     /// Restores the driver, the driver override and the network configuration of a function that was bound to vfio-pci.
     ///
     /// # Errors
-    /// Another program bound another driver meanwhile, which this keeps.
+    /// [`Error::OtherDriver`] if another program has bound another driver meanwhile. That driver stays bound.
     pub(super) fn revert(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
         if let Some(other) = host.driver(bdf)?
             && Some(&other) != self.driver.as_ref()

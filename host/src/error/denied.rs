@@ -17,7 +17,7 @@ const NEEDS_ROOT: &str = "Changing and restoring a host needs root.";
 
 pub(super) fn denied_read(path: &Path, is_root: bool) -> Explanation {
     let (why, remedy) = if is_root {
-        let why = format!("The kernel denies root access to {}, for example in a container.", path.display());
+        let why = format!("The kernel denies access to {} even to root, for example in a container.", path.display());
         (why, "Run outside of the container, or give it access.")
     } else {
         (format!("This user has no permission for {}. {NEEDS_ROOT}", path.display()), "Run as root.")
@@ -30,7 +30,7 @@ pub(super) fn denied_state(path: &Path, source: &io::Error, is_root: bool) -> Ex
         let why = format!("The file system of {} is read-only.", path.display());
         (why, "Set PEERPATH_STATE_DIR to a directory on a writable file system, or remount this one.")
     } else if is_root {
-        let why = format!("The kernel denies root access to {}, for example in a container.", path.display());
+        let why = format!("The kernel denies access to {} even to root, for example in a container.", path.display());
         (why, "Set PEERPATH_STATE_DIR to a directory that this process can write to.")
     } else {
         let why = format!("This user has no permission for {}. {NEEDS_ROOT}", path.display());
@@ -47,7 +47,7 @@ pub(super) fn untrusted(path: &Path, owner: u32, user: u32) -> Explanation {
     let remedy = if owner == user { format!("`chmod go-w {path}`") } else { format!("`chown {user} {path}`") };
     Explanation::new(
         Cause::NoPermission,
-        "The host is restored as the files in this directory say, so only the user of this process may write to it.",
+        "The files in this directory determine how the host is restored, so only the user of this process may write to it.",
         format!("Run {remedy} if you trust its files, or set PEERPATH_STATE_DIR to a directory of your own."),
     )
 }

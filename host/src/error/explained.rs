@@ -94,7 +94,7 @@ impl Explained for Error {
             ),
             Self::Replaced { before, kept, .. } => replaced(before, *kept),
             Self::OtherDriver { driver, before, .. } => Explanation::uncaused(
-                "A driver that another program bound after the change is kept. The change stays in the journal.",
+                "Another program bound this driver after the change, so it stays bound. The change stays in the journal.",
                 match before {
                     Some(before) => format!("Unbind {driver} and restore the host again, or bind {before}."),
                     None => format!("Unbind {driver} and restore the host again."),
@@ -126,14 +126,14 @@ fn replaced(before: &str, kept: bool) -> Explanation {
             "Functions were added or removed after the change, for example by a PCI rescan. Nothing was changed, and the change stays \
              in the journal.",
             format!(
-                "Restore the host again when the same functions are there, or restore the earlier state by hand: {before}."
+                "Restore the host again when the same functions exist, or restore the earlier state by hand: {before}."
             ),
         );
     }
     Explanation::uncaused(
-        "The functions were removed or replaced after the change, and the change is gone with them. Nothing was changed, and the \
+        "The functions were removed or replaced after the change, so the change no longer exists. Nothing was changed, and the \
          journal no longer lists it.",
-        format!("Check the functions that are there now. State before the change: {before}."),
+        format!("Check the present functions. State before the change: {before}."),
     )
 }
 

@@ -88,7 +88,7 @@ fn display(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
 fn virtual_functions(host: &HostTree, bdf: Bdf) -> Result<Option<InUse>, Error> {
     let count = host.function_number(bdf, "sriov_numvfs")?.unwrap_or(0);
     let detail = format!("{count} virtual functions are enabled");
-    // They and their configuration disappear with the driver, and nothing restores them.
+    // The virtual functions and their configuration disappear with the driver, and this crate cannot restore them.
     Ok((count > 0).then(|| InUse::new(UseKind::VirtualFunctions, false, detail)))
 }
 

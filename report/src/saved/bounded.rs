@@ -1,4 +1,4 @@
-//! JSON values within a limit of memory. A value can take a hundred times as much memory as its text.
+//! JSON values within a memory limit. A value can take a hundred times as much memory as its text.
 
 use std::fmt;
 

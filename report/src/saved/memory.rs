@@ -1,4 +1,4 @@
-//! The limit of memory for the content of files.
+//! The memory limit for the content of files.
 
 use super::bounded::Meter;
 use super::error::ReadErrorReason;

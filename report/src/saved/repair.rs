@@ -83,7 +83,7 @@ impl<R: BufRead> Read for Repaired<R> {
         }
         while self.ready.is_empty() {
             let chunk = self.input.fill_buf()?;
-            // A file that ends within a number ends early. The bytes that remain have no meaning.
+            // A file that ends within a number is truncated. Drop the bytes of that number.
             if chunk.is_empty() {
                 return Ok(0);
             }
@@ -129,7 +129,7 @@ mod tests {
         let text = [b"\"".as_slice(), &vec![b'x'; LONGEST_TEXT_BYTES + 1]].concat();
         let error = Repaired::new(text.as_slice()).read_to_end(&mut Vec::new()).unwrap_err();
         assert!(error.to_string().contains("longer than 8 MiB"), "{error}");
-        // Many texts may be longer together.
+        // The limit applies to each text, not to their sum.
         repaired("\"0123456789\",".repeat(1 << 20).as_bytes(), 8192);
     }
 

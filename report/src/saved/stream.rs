@@ -13,7 +13,7 @@ use super::memory::MemoryLimit;
 use super::object::Object;
 use super::repair::Repaired;
 
-/// Fields of a result besides its cells.
+/// Fields of a result other than its cells.
 const HEADER: [&str; 5] = ["schema_version", "tool", "run", "appended", "environment"];
 /// Maximum memory of the header, and of one cell, as JSON values. A cell with 65,536 ranges has 60 MiB.
 const MAX_VALUE_BYTES: usize = 128 << 20;
@@ -72,7 +72,7 @@ struct State<'a> {
     header: Map<String, Value>,
     header_meter: Meter,
     cells: Option<Vec<SavedCell>>,
-    /// Number of elements of the list of cells, also of those that are not objects.
+    /// Number of elements of the list of cells, including those that are not objects.
     elements: usize,
     is_object: bool,
     /// Why reading stopped before the end of the file.
@@ -168,7 +168,7 @@ impl<'de> Handler<'de> for Cell<'_, '_> {
     }
 }
 
-/// A value of any type, of which lists and objects go to the handler.
+/// A value of any type. The handler reads lists and objects.
 struct Any<H>(H);
 
 impl<'de, H: Handler<'de>> DeserializeSeed<'de> for Any<H> {

@@ -13,7 +13,7 @@ LAB_COMMANDS = ["list", "run", "matrix", "perftest", "kernel", "check-patches", 
 
 
 def run(command, folder, **variables):
-    # No program of this machine is found, except for those in a folder of the test.
+    # Use only the programs of the system and of the test, not those that the user of this machine has installed.
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **variables}
     return subprocess.run(
         [str(word) for word in command], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,

@@ -17,9 +17,9 @@ pub(crate) fn cases() -> Vec<Case> {
     let case = |name, run| Case { name, scenarios: &["default"], run };
     vec![
         case("removal_of_the_exporter_ends_its_cells", exporter),
-        case("removal_ends_an_export_and_tells_its_client", export),
+        case("removal_ends_an_export_and_its_clients_cells", export),
         case("removal_of_a_drive_or_of_its_source_ends_their_cells", drive),
-        case("removal_of_a_bound_function_needs_nothing_of_peerpath", bound),
+        case("removal_of_a_bound_function_does_not_need_peerpath", bound),
         Case { name: "removal_on_the_server_fails_the_cells_of_the_client", scenarios: &["two-hosts"], run: server },
     ]
 }
@@ -40,7 +40,7 @@ fn start_remove(bdf: &str) -> Result<Running, Failed> {
     start_command(Command::new("sh").args(["-c", &format!("echo 1 > /sys/bus/pci/devices/{bdf}/remove")]))
 }
 
-/// Finds the function again. `restore` must find nothing that it cannot restore.
+/// Rescans the bus until the function exists again. `restore` must succeed.
 fn rescan(bdf: &str) -> Result<(), Failed> {
     fs::write("/sys/bus/pci/rescan", "1")?;
     until("the function exists again", || exists(bdf))?;

@@ -1,4 +1,4 @@
-//! `restore` leaves the host as it was found, and leaves alone what is not the same any more.
+//! `restore` returns the host to its earlier state, and does not change functions and groups that were replaced meanwhile.
 
 use std::fs;
 use std::path::Path;

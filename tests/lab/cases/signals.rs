@@ -140,7 +140,7 @@ fn expect_code(command: &Command, ended: &Ended) -> Result<(), Failed> {
     }
 }
 
-/// Reads the result. It is written after every cell, so it must be readable whenever the command was killed.
+/// Reads the result. A run writes it after every cell, so it must be readable even if the run was killed.
 fn readable(ended: &Ended, folder: &Path) -> Result<(), Failed> {
     let file = folder.join("result.json");
     if !file.exists() {

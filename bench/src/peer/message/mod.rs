@@ -19,7 +19,7 @@ pub use window::{AtomicState, Fill, Verify, WindowLayout};
 
 use crate::result::{CellPath, CellTarget, Environment, Outcome, Tool};
 
-/// Maximum length of the reason of a rejection, in characters, as it is shown.
+/// Maximum number of characters of a rejection's reason in an error.
 pub(super) const MOST_REASON_CHARACTERS: usize = 200;
 
 /// A request or a response. Both include a heartbeat, which can be sent at any time.

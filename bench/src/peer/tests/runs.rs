@@ -288,10 +288,10 @@ fn silent_connections_do_not_disturb_a_run() {
     });
 }
 
-/// One address opens connections as fast as it can and sends nothing, or guesses. The owner has the same address, so nothing but
-/// the handshake distinguishes them.
+/// Other clients open connections as fast as they can and send nothing. The client with the token has the same address, so only
+/// the handshake distinguishes it.
 #[test]
-fn strangers_do_not_keep_the_owner_out() {
+fn serves_a_client_with_the_token_despite_many_idle_connections() {
     let (_, log) = served(&target(), &["host:4K"], |at| {
         let mut idle = Vec::new();
         for _ in 0..25 {
@@ -321,7 +321,7 @@ fn an_address_can_guess_only_a_few_times_in_a_row() {
                 other => panic!("{other:?}"),
             }
         };
-        // A slow machine may need longer for four guesses than they are remembered.
+        // On a slow machine the first wrong proof may expire before the fourth one.
         let mut answers = (0..500).map(guess);
         assert_eq!(answers.next().as_deref(), Some("the token is wrong"));
         assert!(answers.any(|why| why.contains("too many wrong tokens")));

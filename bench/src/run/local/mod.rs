@@ -70,7 +70,7 @@ pub(super) fn run_leg(
             log.progress.failed(&not_reverted);
             Err(failure)
         }
-        // A change of the removed function itself has no effect any more; `restore` forgets it.
+        // A change of the removed function no longer has an effect. `restore` deletes it from the journal.
         (flow, Err(not_reverted)) if context.removed.failure_of(Some(leg.source), leg.target).is_some() => {
             log.progress.failed(&not_reverted);
             flow
@@ -110,7 +110,7 @@ fn run_cells(
         local.close_removed();
         log.progress.begin(&record::describe(leg, &spec));
         let Some(cell) = local.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
-        // Before the result is saved, because the kernel waits.
+        // Close before the result is saved, because the kernel waits until the function is closed.
         local.close_removed();
         log.note_bridges(routes, &cell.path);
         log.add(cell)?;
@@ -134,17 +134,17 @@ impl LocalLeg<'_> {
         }
     }
 
-    /// Returns the failure of the cells if the kernel asks for a function of the leg.
+    /// Returns the failure of the cells if the kernel requests the release of a function of the leg.
     fn removed(&self) -> Option<Failure> {
         let Leg { source, target, .. } = self.leg;
         self.removals().failure(Some(source), target, self.context.removed)
     }
 
-    /// Closes source and target if the kernel asks for a function of the leg, so that the removal can proceed. The remaining
-    /// cells fail.
+    /// Closes source and target if the kernel requests the release of a function of the leg, so that the removal can proceed.
+    /// The remaining cells fail.
     fn close_removed(&mut self) {
         if let Some(failure) = self.removed() {
-            // The target first: it may have mapped the function that the source holds.
+            // Close the target first: it may have mapped memory of the source's function.
             self.device = Err(failure.clone());
             self.exporter = Err(failure);
         }

@@ -1,4 +1,4 @@
-//! Tests runs whose target's function the kernel takes back.
+//! Tests of runs during which the function of a target is removed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use crate::store::{Destination, Existing};
 
 /// A device that only registers.
 struct Fake {
-    /// Number of the registration during which the kernel asks for the function.
+    /// Number of the registration during which the kernel requests the release of the function.
     removed_at: u64,
     /// Number of the registration during which the run is stopped.
     interrupted_at: u64,
@@ -50,7 +50,7 @@ impl Importer for Fake {
     }
     fn open(&self, address: &str, _connection: &QueuePairOptions) -> Result<Arc<dyn Device>, Error> {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        // An opened device outlives `self` as far as the trait knows.
+        // The trait gives `self` a shorter lifetime than the opened device needs.
         let this = fakes().find(|fake| std::ptr::eq(*fake, self)).expect("a leaked device");
         let info = DeviceInfo { name: address.to_owned(), ..DeviceInfo::default() };
         Ok(Arc::new(Opened { info, fake: this, removal: Removal::of(address) }))
@@ -167,7 +167,7 @@ fn outcomes(result: &RunResult) -> Vec<(Outcome, Option<Cause>)> {
 }
 
 #[test]
-fn a_removal_fails_the_cell_and_the_later_ones_and_the_run_goes_on() {
+fn a_removal_fails_the_running_and_later_cells_and_the_run_continues() {
     let interrupt = Interrupt::default();
     // The second cell is running: the first one registers 202 times.
     let (removed, other) = (fake(300, NEVER, &interrupt), fake(NEVER, NEVER, &interrupt));

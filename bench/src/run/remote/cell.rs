@@ -44,7 +44,7 @@ pub(super) struct RemoteCell<'a> {
     /// This host's memory; `None` if it is allocated for the cell.
     pub(super) far: Option<&'a dyn Exporter>,
     pub(super) device: &'a Arc<dyn Device>,
-    /// Returns the failure of the cell if the kernel asks for a function of this host.
+    /// Returns the failure of the cell if the kernel requests the release of a function of this host.
     pub(super) removed: &'a dyn Fn() -> Option<Failure>,
 }
 

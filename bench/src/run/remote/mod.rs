@@ -72,7 +72,7 @@ pub(super) fn run_leg(
         remote.close_removed();
         log.progress.begin(&record::describe(leg, &spec));
         let Some(cell) = remote.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
-        // Before the result is saved, because the kernel waits.
+        // Close before the result is saved, because the kernel waits until the function is closed.
         remote.close_removed();
         log.add(cell)?;
         // If the connection is lost, the last saved cell contains the reason.
@@ -95,12 +95,13 @@ impl RemoteLeg<'_> {
         }
     }
 
-    /// Returns the failure of the cells if the kernel asks for a function of this host.
+    /// Returns the failure of the cells if the kernel requests the release of a function of this host.
     fn removed(&self) -> Option<Failure> {
         self.removals().failure(self.leg.far, self.leg.target, self.context.removed)
     }
 
-    /// Closes this host's memory and device if the kernel asks for one of their functions. The remaining cells fail.
+    /// Closes this host's memory and device if the kernel requests the release of one of their functions. The remaining cells
+    /// fail.
     fn close_removed(&mut self) {
         if let Some(failure) = self.removed() {
             self.device = Err(failure.clone());

@@ -29,18 +29,18 @@ pub(super) enum Answer {
     Send(Result<Response, CellError>),
     /// The client closed the cell.
     Close,
-    /// The kernel asks for the function before the client has sent the next request.
+    /// The kernel requested the release of the function before the client sent the next request.
     Removed,
     /// The protocol does not allow the request here.
     Unexpected,
 }
 
-/// Reason why a cell is not served any longer.
+/// Reason why the server stops serving a cell.
 #[derive(PartialEq, Eq)]
 enum End {
     /// The client closed the cell.
     Closed,
-    /// The kernel asks for the function of the source.
+    /// The kernel requested the release of the source's function.
     Removed,
 }
 
@@ -84,7 +84,8 @@ pub(super) fn run(session: &mut Session<'_>, open: &Open) -> Result<(), Connecti
     }
 }
 
-/// Answers every request with the failure until the client closes the cell, because it learns of a failure only from an answer.
+/// Replies to every request with the failure until the client closes the cell, because the client learns of a failure only from
+/// a reply.
 fn refuse_until_closed(session: &Session<'_>, failure: &Failure) -> Result<(), ConnectionError> {
     loop {
         let request = session.peer.receive(session.server.interrupt)?;
@@ -99,7 +100,7 @@ fn refuse_until_closed(session: &Session<'_>, failure: &Failure) -> Result<(), C
 }
 
 impl<'a> ServedCell<'a> {
-    /// Serves requests until the client closes the cell, or the kernel asks for the function of the source.
+    /// Serves requests until the client closes the cell, or the kernel requests the release of the source's function.
     fn serve(mut self) -> Result<End, ConnectionError> {
         let (peer, interrupt) = (self.session.peer, &self.session.interrupt);
         let uses_receives = uses_receives(self.open.op);

@@ -97,7 +97,7 @@ struct Session<'a> {
     routes: Routes,
     /// The source of the last cell. It stays open for the next cell.
     exporter: Option<(Source, Held<Box<dyn Exporter>>)>,
-    /// Set by signals, and when the kernel asks for the function of the open source.
+    /// Set by signals, and when the kernel requests the release of the open source's function.
     interrupt: Interrupt,
     removed: Removed,
 }
@@ -122,14 +122,14 @@ impl Session<'_> {
         }
     }
 
-    /// Returns the failure of the open source's cells if the kernel asks for its function.
+    /// Returns the failure of the open source's cells if the kernel requests the release of its function.
     fn removal(&self) -> Option<Failure> {
         let (source, exporter) = self.exporter.as_ref()?;
         let removals = LegRemovals { source: exporter.removal(), target: None };
         removals.failure(Some(source), self.server.target, &self.removed)
     }
 
-    /// Closes the source if the kernel asks for its function, so that the removal can proceed.
+    /// Closes the source if the kernel requests the release of its function, so that the removal can proceed.
     fn close_removed(&mut self) {
         if self.removal().is_some() {
             self.exporter = None;

@@ -139,7 +139,7 @@ pub(super) fn post(
 }
 
 /// Runs `work` in a thread per lane. Sends `started` to the client, waits for the client's next request, and then waits for the
-/// threads. Ends early if the kernel asks for the function of the source.
+/// threads. Ends early if the kernel requests the release of the source's function.
 fn run_until_rest<I: Send, T: Send>(
     session: &Session<'_>,
     started: &Response,
@@ -171,7 +171,7 @@ fn run_until_rest<I: Send, T: Send>(
     })
 }
 
-/// Waits for the client's next request. `None` if the kernel asks for the function of the source.
+/// Waits for the client's next request. `None` if the kernel requests the release of the source's function.
 fn next_request(session: &Session<'_>) -> Result<Option<Request>, ConnectionError> {
     loop {
         match session.peer.receive_briefly(&session.interrupt)? {
@@ -182,8 +182,8 @@ fn next_request(session: &Session<'_>) -> Result<Option<Request>, ConnectionErro
     }
 }
 
-/// Waits until `ended` returns true. Returns false if the kernel asks for the function of the source meanwhile. Fails if a signal
-/// arrives, the connection is lost, or the client sends a message meanwhile.
+/// Waits until `ended` returns true. Returns false if the kernel requests the release of the source's function meanwhile. Fails
+/// if a signal arrives, the connection is lost, or the client sends a message meanwhile.
 fn wait_until(session: &Session<'_>, ended: impl Fn() -> bool) -> Result<bool, ConnectionError> {
     while !ended() {
         if session.interrupt.ends_run() {

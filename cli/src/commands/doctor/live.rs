@@ -39,7 +39,8 @@ fn gpus() -> Result<Gpus, Explanation> {
     Ok(Gpus { cuda: driver.version().to_string(), gpus: found.into_iter().map(facts).collect() })
 }
 
-/// Whether libibverbs is installed and lists the devices. A build without verbs support has no importer to ask.
+/// Whether libibverbs is installed and lists the devices. In a build without verbs support, returns the error of the target
+/// kind `verbs`.
 fn library() -> Result<(), Explanation> {
     let Some(verbs) = IMPORTERS.iter().find(|importer| importer.kind() == "verbs") else {
         return parse_target("verbs:").map(drop).map_err(|error| error.explanation());

@@ -113,13 +113,13 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, alias = "door", value_name = "INTERFACE", default_value = "auto", value_parser = words::<VfioInterface>(["auto", "group", "cdev"]),
           hide_possible_values = true, help_heading = HOST)]
     pub(super) vfio: VfioInterface,
-    /// Directory for result.json; it must not contain one  [default: a new directory results/TIME-HOSTNAME/]
+    /// Directory for result.json. A result in it needs --force or --append  [default: a new directory results/TIME-HOSTNAME/]
     #[arg(long, value_name = "DIR", help_heading = HOST)]
     pub(super) out: Option<PathBuf>,
     /// Replace the result in --out
     #[arg(long, requires = "out", conflicts_with = "append", help_heading = HOST)]
     pub(super) force: bool,
-    /// Add the cells to the result in --out, if it has one. Program and host must be those that wrote it
+    /// Add the cells to the result in --out, if it contains one. That result must be of the same program and host
     #[arg(long, requires = "out", help_heading = HOST)]
     pub(super) append: bool,
 
@@ -139,5 +139,5 @@ const MEASUREMENT: &str = "Measurement";
 const HOST: &str = "Host and output";
 const TWO_HOSTS: &str = "Two hosts";
 
-/// The plan comes first, because its options are inserted where it stands.
+/// The plan comes first, because its options are inserted at its position.
 const USAGE: &str = "peerpath run [PLAN.toml] [OPTIONS] --from <SRC>... --to <TARGET>...";

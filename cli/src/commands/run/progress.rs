@@ -23,7 +23,7 @@ pub(super) struct Bar<'a> {
 impl<'a> Bar<'a> {
     /// A bar for `total` cells.
     pub(super) fn new(total: usize, command_line: &'a CommandLine) -> Self {
-        // Steps would be printed into the bar.
+        // Printed steps would overwrite the progress bar.
         let on_terminal = std::io::stderr().is_terminal() && !steps::is_verbose();
         let bar =
             if on_terminal && !steps::is_quiet() { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };

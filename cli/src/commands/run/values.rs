@@ -31,7 +31,7 @@ where
     PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }
 
-/// Paths that can be asked for, with their short names. The result reports `unknown` for a path that was not observed.
+/// Paths that can be requested, with their short names. The result reports `unknown` for a path that was not observed.
 pub(super) fn paths() -> impl TypedValueParser<Value = PathName> {
     let all = PathName::ALL.into_iter().filter(|path| *path != PathName::Unknown).map(PathName::as_str);
     words(["bypass", "translated"].into_iter().chain(all))

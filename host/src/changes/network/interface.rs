@@ -27,13 +27,13 @@ pub(super) struct Interface {
     #[serde(default, deserialize_with = "optional_name")]
     mtu: Option<String>,
     up: bool,
-    /// Journals of older versions lack it.
+    /// Absent in journals of older versions.
     #[serde(default)]
     link: Link,
     addresses: Vec<String>,
     #[serde(deserialize_with = "routes")]
     routes: Vec<String>,
-    /// Journals of older versions lack them.
+    /// Absent in journals of older versions.
     #[serde(default)]
     neighbours: Vec<String>,
 }

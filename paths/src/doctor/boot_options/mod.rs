@@ -19,7 +19,7 @@ const VENDOR_BYPASS: &str = "smmu.bypassdev";
 /// The options of `pci=` with a list of functions.
 const LISTS: [&str; 2] = [DISABLE_REDIRECT, "config_acs="];
 
-/// Whether this check judges a parameter, on some processor or kernel. `name` has underscores in place of dashes.
+/// Whether this check judges a parameter, on at least one processor or kernel. `name` has underscores in place of dashes.
 pub(crate) fn judges(name: &str) -> bool {
     let bare = name.trim_start_matches('\'');
     known::parameter_named(bare, None).is_some() || ID_LISTS.contains(&name) || name == VENDOR_BYPASS
