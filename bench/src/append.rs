@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use peerpath_paths::input_file::{self, InputError};
-use peerpath_paths::{Explained, Explanation, Severity, limit_of_open_files};
+use peerpath_paths::{Explained, Explanation, Severity, limit_of_open_files, sentence};
 use serde_json::{Map, Value};
 
 use crate::plan::MOST_CELLS;
@@ -53,12 +53,10 @@ impl Explained for AppendError {
             Reason::Repeated { .. } => "Choose values that the result does not contain, or save to another directory.",
             _ => "Save to another directory. A report can show several results.",
         };
-        let why = self.reason.to_string();
-        let why = why[..1].to_uppercase() + &why[1..];
-        limit_of_open_files(self).unwrap_or_else(|| Explanation::uncaused(format!("{why}."), remedy))
+        Explanation::uncaused(sentence(&self.reason.to_string()), remedy)
     }
     fn severity(&self) -> Severity {
-        Severity::BadInput
+        if limit_of_open_files(self).is_some() { Severity::Unavailable } else { Severity::BadInput }
     }
 }
 

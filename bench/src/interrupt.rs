@@ -17,7 +17,6 @@ pub struct Interrupt {
     stop: Arc<AtomicBool>,
     /// Flag of this part of the run only.
     removal: Arc<AtomicBool>,
-    seen: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
 
@@ -31,7 +30,6 @@ impl Interrupt {
         let interrupt = Self::default();
         for signal in SIGNALS {
             signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
-            signal_hook::flag::register(signal, Arc::clone(&interrupt.seen))?;
             signal_hook::flag::register(signal, Arc::clone(&interrupt.stop))?;
         }
         // Handlers run in the order of their registration, so the flag is set when the thread wakes up.
@@ -68,7 +66,7 @@ impl Interrupt {
 
     /// Whether a signal set the flag.
     pub fn is_signalled(&self) -> bool {
-        self.seen.load(Ordering::Relaxed)
+        self.signal.load(Ordering::Relaxed) != 0
     }
 
     /// Sets the flag without a signal, for example because the connection to the peer is lost.

@@ -59,6 +59,7 @@ mod printable;
 mod public_command_line;
 mod rdma_drivers;
 mod route_facts;
+mod sentence;
 mod snapshot;
 mod topology;
 mod tree;
@@ -96,6 +97,7 @@ pub use predict::{
 pub use printable::{printable, printable_lines, printable_within};
 pub use public_command_line::public_command_line;
 pub use rdma_drivers::{DmaBufSupport, RDMA_DRIVERS, RdmaDriver};
+pub use sentence::{capitalized, sentence};
 pub use snapshot::write_snapshot;
 pub use topology::{IommuGroup, ReservedRegion, RootBus, RootParent, Topology};
 pub use tree::{Limits, Tree, TreeError};

@@ -58,6 +58,15 @@ impl Connections {
     }
 }
 
+/// Marks that a session runs, until it ends or panics.
+struct Served<'a>(&'a AtomicBool);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 impl Listener<'_> {
     /// Serves clients until the interrupt flag is set, then waits until the last connection ends.
     ///
@@ -165,8 +174,9 @@ impl Listener<'_> {
             return (self.log)(&format!("{from}: rejected, another peer is being served"));
         }
         (self.log)(&format!("{from}: served"));
+        let served = Served(&connections.served);
         let end = (self.session)(&connection);
-        connections.served.store(false, Ordering::Release);
+        drop(served);
         (self.log)(&match end {
             Ok(()) | Err(ConnectionError::Frame(FrameError::Closed)) => format!("{from}: done"),
             Err(lost) => format!("{from}: connection lost, {lost}; released the memory of this client"),

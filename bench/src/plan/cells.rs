@@ -70,7 +70,7 @@ impl CellSpec {
 }
 
 /// Properties of an operation on a target. `None` if the target does not offer it.
-fn spec_of(target: &Target, op: Op) -> Option<OpSpec> {
+pub(super) fn spec_of(target: &Target, op: Op) -> Option<OpSpec> {
     target.importer.capabilities().ops.iter().copied().find(|spec| spec.op == op)
 }
 

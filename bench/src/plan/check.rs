@@ -2,7 +2,7 @@
 
 use peerpath_exporter::Source;
 use peerpath_importers::QueuePairOptions;
-use peerpath_paths::{Explained, Explanation, PathName, Severity};
+use peerpath_paths::{Explained, Explanation, PathName, Severity, capitalized};
 
 use super::bounds::{
     DEEPEST, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_THREADS, MOST_VALUES,
@@ -30,11 +30,6 @@ impl Explained for PlanError {
 
 pub(super) fn reject(what: String, why: &str, remedy: &str) -> Result<(), PlanError> {
     Err(PlanError { what, why: why.to_owned(), remedy: remedy.to_owned() })
-}
-
-fn capitalized(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Checks the values of a plan and their combinations.

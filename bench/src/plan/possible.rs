@@ -1,10 +1,11 @@
 //! Rejects plans that devices of these kinds cannot run: an operation that no target offers or that the transport lacks, or
 //! values that exclude each other. Otherwise a run would end with nothing but waived cells.
 
-use peerpath_importers::{Op, OpSpec, QueuePairOptions, Role, Transport};
+use peerpath_importers::{Op, QueuePairOptions, Role, Transport};
 use peerpath_paths::{Explanation, PathName};
 
 use super::bounds::ATOMIC_BYTES;
+use super::cells::spec_of;
 use super::check::{PlanError, reject};
 use super::{CellSpec, Mechanism, Mode, Plan, Target};
 
@@ -47,10 +48,6 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     check_combinations(plan)
 }
 
-fn offered(target: &Target, op: Op) -> Option<OpSpec> {
-    target.importer.capabilities().ops.iter().copied().find(|spec| spec.op == op)
-}
-
 fn check_targets(plan: &Plan) -> Result<(), PlanError> {
     let ops_of = |target: &Target| {
         let names = target.importer.capabilities().ops.iter().map(|spec| spec.op.as_str());
@@ -62,7 +59,7 @@ fn check_targets(plan: &Plan) -> Result<(), PlanError> {
         texts.join(" ")
     };
     let named = |target: &Target| format!("{target}");
-    if let Some(op) = plan.ops.iter().find(|op| plan.targets.iter().all(|target| offered(target, **op).is_none())) {
+    if let Some(op) = plan.ops.iter().find(|op| plan.targets.iter().all(|target| spec_of(target, **op).is_none())) {
         let targets: Vec<_> = plan.targets.iter().map(named).collect();
         return reject(
             format!("cannot run {op} with {}", targets.join(", ")),
@@ -70,7 +67,7 @@ fn check_targets(plan: &Plan) -> Result<(), PlanError> {
             "Choose one of these operations, or another target.",
         );
     }
-    if let Some(target) = plan.targets.iter().find(|target| plan.ops.iter().all(|op| offered(target, *op).is_none())) {
+    if let Some(target) = plan.targets.iter().find(|target| plan.ops.iter().all(|op| spec_of(target, *op).is_none())) {
         let ops: Vec<_> = plan.ops.iter().map(|op| op.as_str()).collect();
         return reject(
             format!("cannot run {} with {target}", ops.join(", ")),
@@ -83,7 +80,7 @@ fn check_targets(plan: &Plan) -> Result<(), PlanError> {
 
 /// Whether an operation of the plan is a transfer of a target with queue pairs.
 fn uses_queue_pairs(plan: &Plan, op: Op) -> bool {
-    let transfers = |target: &Target| offered(target, op).is_some_and(|spec| matches!(spec.role, Role::Transfer(_)));
+    let transfers = |target: &Target| spec_of(target, op).is_some_and(|spec| matches!(spec.role, Role::Transfer(_)));
     plan.targets.iter().any(|target| target.importer.capabilities().queue_pairs && transfers(target))
 }
 

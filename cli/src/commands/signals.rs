@@ -1,6 +1,5 @@
 //! Signals: a command that changes the host restores it before it ends, even if the user presses Ctrl-C again.
 
-use std::io::Write as _;
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,11 +24,10 @@ pub(super) fn catch_signals() -> Result<Interrupt, Failure> {
         if count == 1 {
             return;
         }
-        let options = Options::default();
-        if is_changed(&options) {
+        if may_be_changed() {
             say("restoring the host before the command ends");
             let deadline = Instant::now() + GRACE;
-            while is_changed(&options) {
+            while may_be_changed() {
                 if Instant::now() > deadline {
                     give_up(signal, "cannot restore the host");
                 }
@@ -49,9 +47,14 @@ pub(super) fn complete_despite_signals(what: &'static str) -> Result<Interrupt, 
     })
 }
 
+/// Whether this process still has to revert a change, or whether that is unknown.
+fn may_be_changed() -> bool {
+    is_changed(&Options::default()).unwrap_or(true)
+}
+
 /// Reports changes of the host that this process should have reverted.
 pub(super) fn report_changes_left() {
-    if is_changed(&Options::default()) {
+    if may_be_changed() {
         let explanation = Explanation::uncaused(
             "peerpath did not revert every change of this command. The journal lists the remaining changes.",
             "Run `peerpath restore`.",
@@ -66,8 +69,7 @@ fn install(arrived: impl FnMut(i32, usize) + Send + 'static) -> Result<Interrupt
 }
 
 fn say(what: &str) {
-    // Ignore the error: standard error may be closed.
-    let _ = writeln!(std::io::stderr(), "interrupted: {what}, for at most {} s", GRACE.as_secs());
+    terminal::note(&format!("interrupted: {what}, for at most {} s", GRACE.as_secs()));
 }
 
 fn give_up(signal: i32, what: &str) -> ! {

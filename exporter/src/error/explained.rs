@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain, sentence};
 
 use crate::Error;
 
@@ -201,13 +201,6 @@ fn socket(path: &Path, source: &io::Error) -> Explanation {
         ),
         _ => Explanation::uncaused(sentence(&source.to_string()), "Check the output of the sender."),
     }
-}
-
-/// Returns the text of an error as a sentence, with a capital letter and a full stop.
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
 }
 
 #[cfg(test)]

@@ -158,6 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn keeps_a_file_that_has_the_name_of_the_lock() {
+        let base = tempfile::tempdir().unwrap();
+        let other = base.path().join("Cargo.lock");
+        fs::write(&other, "precious").unwrap();
+        assert!(matches!(Listener::bind(&base.path().join("Cargo")), Err(Error::Socket { .. })));
+        assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+    }
+
+    #[test]
     fn keeps_a_stream_socket_in_use_and_other_files() {
         let base = tempfile::tempdir().unwrap();
         let stream = base.path().join("stream");

@@ -18,7 +18,7 @@ use crate::Error;
 #[derive(Debug)]
 pub(super) struct PathLock {
     // Dropped after the file is removed.
-    _file: Flock<File>,
+    file: Flock<File>,
     path: PathBuf,
 }
 
@@ -43,10 +43,13 @@ impl PathLock {
                 Err((_, errno)) => return Err(failed("lock", errno.into())),
             };
             let locked = file.metadata().map_err(|source| failed("lock", source))?;
+            if !locked.is_file() || locked.len() != 0 {
+                let source = io::Error::new(io::ErrorKind::AlreadyExists, "it is not a lock that this program created");
+                return Err(failed("use the lock", source));
+            }
             // The previous holder may have removed the file between `open` and `lock`. Other processes then lock a new file.
-            if fs::symlink_metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino()))
-            {
-                return Ok(Self { _file: file, path });
+            if is_at(&path, &locked) {
+                return Ok(Self { file, path });
             }
         }
     }
@@ -54,8 +57,15 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.file.metadata().is_ok_and(|locked| is_at(&self.path, &locked)) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Whether the path still names the locked file.
+fn is_at(path: &Path, locked: &fs::Metadata) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino()))
 }
 
 /// Opens the file, or creates it with mode 0600. In folders such as /tmp the kernel rejects O_CREAT for the file of another user.

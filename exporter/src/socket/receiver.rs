@@ -34,6 +34,9 @@ pub struct SocketExporter {
     connection: Arc<Connection>,
 }
 
+/// Maximum number of messages without a request that are read in search of a report of a removal.
+const UNREQUESTED_MAX: usize = 16;
+
 #[derive(Debug)]
 struct Connection {
     // Locked from a request until its reply, because replies carry no request number.
@@ -148,8 +151,10 @@ impl Exporter for SocketExporter {
     /// The sender reports a removal before it revokes the memory. So the report has arrived when an access fails because of the
     /// removal.
     fn removal(&self) -> Option<&Removal> {
-        let socket = self.connection.lock();
-        self.connection.notice_removal(socket.as_fd());
+        if !self.connection.removal.is_requested() {
+            let socket = self.connection.lock();
+            self.connection.notice_removal(socket.as_fd());
+        }
         Some(&self.connection.removal)
     }
 
@@ -181,7 +186,10 @@ impl Connection {
     fn notice_removal(&self, socket: BorrowedFd<'_>) {
         let mut bytes = vec![0; MESSAGE_BYTES];
         let mut failed = false;
-        while !self.removal.is_requested() && readable(socket, Duration::ZERO).unwrap_or(false) {
+        for _ in 0..UNREQUESTED_MAX {
+            if self.removal.is_requested() || !readable(socket, Duration::ZERO).unwrap_or(false) {
+                return;
+            }
             match message::receive(socket, &mut bytes) {
                 Ok(received) if received.length == 0 => return,
                 Ok(received) if is_removal(&bytes[..received.length]) => self.removal.request(),
@@ -192,6 +200,8 @@ impl Connection {
                 Err(_) => failed = true,
             }
         }
+        // A sender that sends more than that is broken. Further replies could belong to any request.
+        self.is_broken.store(true, Ordering::Relaxed);
     }
 
     /// Sends a request with at most [`CHUNK_BYTES`] of payload, and fills `into` with the bytes of the reply.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -81,11 +82,17 @@ impl DmaBufSender {
                         let socket = Arc::new(socket);
                         lock(&connected).push(Arc::clone(&socket));
                         let (connected, has_ended) = (&connected, &has_ended);
-                        scope.spawn(move || {
+                        let receiver = Arc::clone(&socket);
+                        let serve = move || {
                             // An error closes only the connection of this receiver.
-                            let _ = self.serve_receiver(socket.as_fd(), has_ended);
+                            let _ = self.serve_receiver(receiver.as_fd(), has_ended);
+                            lock(connected).retain(|other| !Arc::ptr_eq(other, &receiver));
+                        };
+                        if let Err(error) = thread::Builder::new().spawn_scoped(scope, serve) {
+                            let busy = Reply::Error(format!("the sender cannot start a thread: {error}"));
+                            let _ = send(socket.as_fd(), &busy, &[], None);
                             lock(connected).retain(|other| !Arc::ptr_eq(other, &socket));
-                        });
+                        }
                     }
                     Err(source) => {
                         let path = self.listener.path().to_owned();

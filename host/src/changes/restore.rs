@@ -74,12 +74,19 @@ pub fn restore(options: &Options) -> Result<Vec<Restored>, Error> {
         .collect())
 }
 
-/// Whether the journal lists a change that this process made for a run and has not reverted yet. `false` if the journal cannot be
-/// read: then this process has changed nothing.
-pub fn is_changed(options: &Options) -> bool {
-    let entries = || Journal::new(StateDir::open(&options.state_dir)?).entries();
-    options.state_dir.exists()
-        && entries().is_ok_and(|entries| entries.iter().any(|entry| entry.owner.is_run_of_this_process(&options.host)))
+/// Whether the journal lists a change that this process made for a run and has not reverted yet.
+///
+/// # Errors
+/// The state directory or the journal cannot be read. Only root changes a host, so for another user this is no error.
+pub fn is_changed(options: &Options) -> Result<bool, Error> {
+    if !options.state_dir.exists() {
+        return Ok(false);
+    }
+    match StateDir::open(&options.state_dir).and_then(|dir| Journal::new(dir).entries()) {
+        Ok(entries) => Ok(entries.iter().any(|entry| entry.owner.is_run_of_this_process(&options.host))),
+        Err(_) if !nix::unistd::geteuid().is_root() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn restore_one(entry: &Entry, options: &Options, dir: &StateDir, journal: &Journal) -> Outcome {
@@ -191,14 +198,14 @@ mod tests {
         let (fixture, bdf) = fixture();
         let free = fixture.function("0000:04:00.0").group(4).bdf();
         let options = fixture.options();
-        assert!(!is_changed(&options));
+        assert!(!is_changed(&options).unwrap());
         // A change of `bind` lasts until `restore` reverts it.
         bind(&[bdf], &options).unwrap();
-        assert!(!is_changed(&options));
+        assert!(!is_changed(&options).unwrap());
         let hold = Hold::acquire(free, &options).unwrap();
-        assert!(is_changed(&options));
+        assert!(is_changed(&options).unwrap());
         drop(hold);
-        assert!(!is_changed(&options));
+        assert!(!is_changed(&options).unwrap());
     }
 
     #[test]

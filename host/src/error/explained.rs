@@ -2,7 +2,7 @@
 
 use std::io;
 
-use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
+use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain, sentence};
 
 use super::denied::{denied_read, denied_state, is_denied, is_root, untrusted};
 use crate::Error;
@@ -160,13 +160,6 @@ fn in_use(forceable: bool, forced: bool) -> Explanation {
         (false, false) => "Stop these uses.",
     };
     Explanation::new(Cause::InUse, "The change would break these uses of the function.", remedy)
-}
-
-/// Converts the text of an error to a sentence: adds a capital letter and a period.
-fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", characters.as_str().trim_end_matches('.'))
 }
 
 #[cfg(test)]

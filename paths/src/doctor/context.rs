@@ -197,12 +197,6 @@ pub(super) fn few_of(first: &[String], count: usize) -> String {
     }
 }
 
-/// Turns a clause into a sentence.
-pub(super) fn sentence(clause: &str) -> String {
-    let mut letters = clause.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
-}
-
 /// Returns the finding for a function whose config space is not readable.
 pub(super) fn unreadable(subject: String) -> Vec<Verdict> {
     vec![Verdict::unknown(

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::context::{few, sentence};
+use super::context::few;
 use super::{Context, Verdict};
 use crate::vfio::is_vfio_driver;
-use crate::{Bar, BarKind, Cause, ExporterRule, Function, Platform, PortType, blockers};
+use crate::{Bar, BarKind, Cause, ExporterRule, Function, Platform, PortType, blockers, sentence};
 
 pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     let page_bytes = at.host().page_bytes();

@@ -1,10 +1,9 @@
 //! Checks of the DMA mapping of a pair: the importer's DMA mask, and buffers with several ranges.
 
-use super::context::sentence;
 use super::pair::pair;
 use super::{Context, Verdict};
 use crate::predict::{WITHOUT_FREE_RANGE, multi_range_defect};
-use crate::{Cause, PathName};
+use crate::{Cause, PathName, sentence};
 
 /// The fact that decides the path, as a sentence.
 fn refused_by_mask(at: &Context<'_>) -> String {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::context::{sentence, unreadable};
+use super::context::unreadable;
 use super::{Context, Verdict};
 use crate::route_facts::{Meaning, Packets, RouteFact};
-use crate::{Bdf, Capability, Cause, ExporterRule, PathName, PathReport, Request, blockers};
+use crate::{Bdf, Capability, Cause, ExporterRule, PathName, PathReport, Request, blockers, sentence};
 
 /// The subject of a finding about the pair; `None` if no pair is selected.
 pub(super) fn pair(at: &Context<'_>) -> Option<String> {

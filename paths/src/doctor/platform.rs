@@ -1,10 +1,10 @@
 //! Checks of the platform: DMA operations, memory encryption, readable config space.
 
-use super::context::{few, sentence};
+use super::context::few;
 use super::{Context, Verdict};
 use crate::kernel_rules::EncryptedMmio;
 use crate::link_security::LinkSecurity;
-use crate::{Bounce, Capability, Cause, ConfidentialGuest, KernelRules, PathName, Request, RootBus};
+use crate::{Bounce, Capability, Cause, ConfidentialGuest, KernelRules, PathName, Request, RootBus, sentence};
 
 pub(super) fn legacy_dma(at: &Context<'_>) -> Vec<Verdict> {
     let Some(cpu) = &at.host().cpu else {

@@ -1,7 +1,7 @@
 //! One message of the kernel: how to recognize it, and what it means.
 
 use crate::Severity::{self, Failed, Unavailable};
-use crate::{Bdf, Cause, Explanation};
+use crate::{Bdf, Cause, Explanation, capitalized};
 
 /// Part of the kernel that writes a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -203,8 +203,7 @@ fn completed(text: &str, functions: &[Bdf], unnamed: Unnamed) -> String {
     if !text.starts_with('{') {
         return done;
     }
-    let mut letters = done.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    capitalized(&done)
 }
 
 /// Whether the parts of `text` between its asterisks are in `line`, in this order.

@@ -51,6 +51,10 @@ pub(super) fn run_leg(
     routes: &mut Routes,
     log: &mut Log<'_>,
 ) -> Result<ControlFlow<()>, Failure> {
+    // A leg may change the host before its first cell.
+    if context.interrupt.ends_run() {
+        return Ok(ControlFlow::Break(()));
+    }
     let interrupt = context.interrupt.of_part();
     let context = Context { interrupt: &interrupt, ..context };
     let arrangement = match context.removed.failure_of(Some(leg.source), leg.target) {

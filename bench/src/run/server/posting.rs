@@ -149,7 +149,11 @@ fn run_until_rest<I: Send, T: Send>(
 ) -> Posting {
     let stop = Stop::default();
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| threads::run_together(lanes, threads::round_robin(&[]), |lane| work(lane, &stop)));
+        let post = || threads::run_together(lanes, threads::round_robin(&[]), |lane| work(lane, &stop));
+        let worker = match std::thread::Builder::new().spawn_scoped(scope, post) {
+            Ok(worker) => worker,
+            Err(source) => return Ok(Answer::Send(Err(MeasureError::Thread { source }.into()))),
+        };
         let peer = session.peer;
         let received = peer.send(started).and_then(|()| next_request(session));
         stop.finish.stop();

@@ -10,7 +10,7 @@ use super::{TIMEOUT, ip_arguments, until};
 use crate::Error;
 use crate::changes::names::{name, optional_name, routes};
 use crate::host_tree::{HostTree, read_trimmed};
-use crate::in_use::Below;
+use crate::in_use::{Below, is_up};
 
 /// Timeout for udev to rename an interface; after it, this crate renames it.
 const NAMING_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3000 });
@@ -92,24 +92,21 @@ impl Interface {
         if &found != name {
             self.rename(host, bdf, &found)?;
         }
-        for (attribute_name, before) in [("address", &self.mac), ("mtu", &self.mtu)] {
-            if let Some(before) = before
-                && attribute(host, name, attribute_name)?.as_ref() != Some(before)
-            {
-                host.run("ip", &["link", "set", "dev", name, attribute_name, before])?;
+        let mut outcome = Ok(());
+        let mut note = |done: Result<(), Error>| {
+            if outcome.is_ok() {
+                outcome = done;
             }
+        };
+        for (attribute_name, before) in [("address", &self.mac), ("mtu", &self.mtu)] {
+            note(before.as_ref().map_or(Ok(()), |before| set_attribute(host, name, attribute_name, before)));
         }
-        let mut outcome = self.link.restore(host, name);
-        if is_up(host, name)? != self.up {
-            host.run("ip", &["link", "set", "dev", name, if self.up { "up" } else { "down" }])?;
-        }
+        note(self.link.restore(host, name));
+        note(set_up(host, name, self.up));
         let mut replace = |start: &[&str], arguments: &str| {
             let arguments: Vec<_> =
                 start.iter().copied().chain(arguments.split_whitespace()).chain(["dev", name]).collect();
-            let replaced = host.run("ip", &arguments).map(drop);
-            if outcome.is_ok() {
-                outcome = replaced;
-            }
+            note(host.run("ip", &arguments).map(drop));
         };
         for address in &self.addresses {
             replace(&["address", "replace"], address);
@@ -155,6 +152,17 @@ fn port(host: &HostTree, interface: &str) -> Result<u64, Error> {
     Ok(attribute(host, interface, "dev_port")?.and_then(|port| port.parse().ok()).unwrap_or(0))
 }
 
-fn is_up(host: &HostTree, interface: &str) -> Result<bool, Error> {
-    crate::in_use::is_up(host, interface)
+/// Sets an attribute of an interface that differs.
+fn set_attribute(host: &HostTree, interface: &str, name: &str, value: &str) -> Result<(), Error> {
+    if attribute(host, interface, name)?.as_deref() == Some(value) {
+        return Ok(());
+    }
+    host.run("ip", &["link", "set", "dev", interface, name, value]).map(drop)
+}
+
+fn set_up(host: &HostTree, interface: &str, up: bool) -> Result<(), Error> {
+    if is_up(host, interface)? == up {
+        return Ok(());
+    }
+    host.run("ip", &["link", "set", "dev", interface, if up { "up" } else { "down" }]).map(drop)
 }
