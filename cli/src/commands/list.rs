@@ -14,6 +14,7 @@ use peerpath_report::units;
 use super::inspected_host::InspectOptions;
 use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json};
+use crate::text_layout::shortened;
 
 /// List PCI functions with exportable BARs, and devices that can import them.
 #[derive(Debug, Args)]
@@ -93,11 +94,4 @@ fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
         table.render(width)
     };
     format!("{body}\n{gpus}Use FUNCTION:BAR with --from.\nUse {} with --to.\n", kinds.join(", "))
-}
-
-fn shortened(text: &str, limit: usize) -> String {
-    if text.chars().count() <= limit {
-        return text.to_owned();
-    }
-    text.chars().take(limit - 1).chain(['…']).collect()
 }
