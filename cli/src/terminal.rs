@@ -1,7 +1,8 @@
 //! Standard output and standard error: text, JSON, failures and exit codes.
 
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::builder::Styles;
@@ -107,12 +108,21 @@ fn render(failure: &Failure) -> String {
 
 /// Width of the terminal in columns; unlimited if standard output is a pipe or a file.
 pub(crate) fn width() -> usize {
-    if !io::stdout().is_terminal() {
+    width_of(io::stdout())
+}
+
+/// Width of the terminal that shows standard error, in columns; unlimited if it is a pipe or a file.
+pub(crate) fn error_width() -> usize {
+    width_of(io::stderr())
+}
+
+fn width_of(stream: impl io::IsTerminal + AsFd) -> usize {
+    if !stream.is_terminal() {
         return usize::MAX;
     }
-    match terminal_size::terminal_size() {
-        Some((terminal_size::Width(width), _)) => width.into(),
-        None => 100,
+    match terminal_size::terminal_size_of(stream) {
+        Some((terminal_size::Width(width), _)) if width > 0 => width.into(),
+        _ => 80,
     }
 }
 

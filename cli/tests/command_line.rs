@@ -416,3 +416,16 @@ fn warns_about_a_token_that_others_can_read() {
         }
     }
 }
+
+#[test]
+fn list_shows_usable_functions_and_all_on_request() {
+    let root = format!("{}/../results/reference/matrix/default/snapshot.tar.gz", env!("CARGO_MANIFEST_DIR"));
+    let listed = text(&peerpath(&["list", "--root", &root]));
+    // A function without a driver, and one with an RDMA device.
+    assert!(listed.contains("0000:01:00.0") && listed.contains("verbs:rxe0"), "{listed}");
+    assert!(!listed.contains("0000:03:00.0") && !listed.contains("GPU"), "{listed}");
+    assert!(listed.contains("13 other functions need `peerpath bind` first"), "{listed}");
+    let all = text(&peerpath(&["list", "--all", "--root", &root]));
+    let (first, later) = (all.find("verbs:rxe1").unwrap(), all.find("0000:03:00.0").unwrap());
+    assert!(first < later, "usable functions come first: {all}");
+}

@@ -303,3 +303,24 @@ fn cells_with_different_peers_do_not_match() {
     let found = compared(&cell_with("mlx5_1"), &cell_with("mlx5_2"), OPTIONS).unwrap();
     assert!(found.cells.iter().all(|row| row.verdict == Verdict::Incomparable), "{:?}", found.cells);
 }
+
+#[test]
+fn names_each_difference_between_the_runs() {
+    let base = run(1, 500, None);
+    let mut new = base.clone();
+    new["tool"]["version"] = json!("0.2.0");
+    new["environment"]["kernel"] = json!("7.3.0");
+    new["environment"]["devices"] =
+        json!([{"bdf": "0000:04:00.0", "name": "a NIC", "firmware": "28.40"}, {"bdf": "0000:05:00.0"}]);
+    new["run"]["plan"] = json!({"iterations": 500});
+    let notes = compared(&base, &new, OPTIONS).unwrap().notes;
+    let expected = [
+        "program: peerpath 0.1.0 before, peerpath 0.2.0 now",
+        "kernel: 7.2.12 before, 7.3.0 now",
+        "0000:03:00.0: only in the base result",
+        "0000:04:00.0, firmware: not recorded before, 28.40 now",
+        "0000:05:00.0: only in the new result",
+        "plan, iterations: not recorded before, 500 now",
+    ];
+    assert_eq!(notes, expected);
+}

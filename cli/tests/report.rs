@@ -356,5 +356,14 @@ fn reads_results_of_older_and_newer_versions() {
 fn names_both_hosts_of_a_run() {
     let mut write = cell("write", 65_536);
     write["far"] = json!({ "source": { "kind": "host" }, "target": { "kind": "verbs", "device": "mlx5_7" } });
-    has(&page(&result(&[write])), &["to mlx5_0 on 0000:04:00.0, with host at mlx5_7 on another host"]);
+    has(&page(&result(&[write])), &["to mlx5_0 on 0000:04:00.0 on the server, with host at mlx5_7 on the client"]);
+}
+
+#[test]
+fn says_that_a_throughput_both_ways_is_a_sum() {
+    let mut write = cell("write", 65_536);
+    write["mode"] = json!("bandwidth");
+    write["bidirectional"] = json!(true);
+    write["throughput_bytes_per_s"] = json!(3e9);
+    has(&page(&result(&[write])), &["64 KiB write both ways (sum of both directions)"]);
 }

@@ -30,7 +30,9 @@ impl Log<'_> {
     pub(super) fn add(&mut self, cell: Cell) -> Result<(), Failure> {
         self.result.cells.push(cell);
         self.save()?;
-        self.progress.end();
+        if let Some(cell) = self.result.cells.last() {
+            self.progress.end(cell);
+        }
         Ok(())
     }
 

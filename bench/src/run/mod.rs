@@ -32,7 +32,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::peer::client::Client;
 use crate::plan::Plan;
-use crate::result::{Environment, Run, RunResult, SCHEMA_VERSION, Tool};
+use crate::result::{Cell, Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::{Destination, Existing, Store};
 use cell_error::existing;
@@ -48,7 +48,7 @@ pub trait Progress {
     /// Reports that a cell begins. `what` describes the cell in one line.
     fn begin(&mut self, what: &str);
     /// Reports that a cell ended and that the result is saved.
-    fn end(&mut self);
+    fn end(&mut self, cell: &Cell);
     /// Reports a failure in addition to the failure that ends the run, e.g. of restoring the host.
     fn failed(&mut self, failure: &Failure);
 }
@@ -56,7 +56,7 @@ pub trait Progress {
 /// Ignores all progress reports.
 impl Progress for () {
     fn begin(&mut self, _what: &str) {}
-    fn end(&mut self) {}
+    fn end(&mut self, _cell: &Cell) {}
     fn failed(&mut self, _failure: &Failure) {}
 }
 

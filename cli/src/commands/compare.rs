@@ -1,5 +1,7 @@
 //! `peerpath compare`.
 
+mod text;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,9 +10,7 @@ use peerpath_bench::failure::Failure;
 use peerpath_report::compare::{self, Comparison, Options, Verdict};
 use peerpath_report::saved::{self, RESULT_FILE, ReadError, ReadErrorReason, Saved};
 
-use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json};
-use peerpath_paths::printable;
 
 /// Compare a result with an earlier one, measurement by measurement.
 #[derive(Debug, Args)]
@@ -21,7 +21,8 @@ Examples:
   peerpath report after --base before       the comparison as an HTML report
 
 A cell is one measurement: one combination of source, target, path, operation, mode, size and the other options of `run`. \
-Each cell of the new result is compared with the same cell of the earlier one.
+Each cell of the new result is compared with the same cell of the earlier one. Below the table, each difference between \
+the two runs is named: program, host, devices and plan.
 
 A cell is better or worse if its change is larger than the threshold and the uncertainty interval of the change excludes \
 zero. For a latency this is the 99% confidence interval from the ranks of the samples in both histograms. For a throughput, the interval \
@@ -50,7 +51,10 @@ pub(super) struct Compare {
     /// Also compare emulated devices with hardware, and soft RDMA with other devices
     #[arg(long)]
     force: bool,
-    /// Print JSON
+    /// Also list what did not change
+    #[arg(long)]
+    all: bool,
+    /// Print JSON, with every cell
     #[arg(long)]
     json: bool,
 }
@@ -67,7 +71,7 @@ impl Compare {
         if self.json {
             print_json(&comparison)?;
         } else {
-            print(&text(&comparison, terminal::width()))?;
+            print(&text::render(&comparison, self.all, terminal::width()))?;
         }
         Ok(ExitCode::from(match comparison.verdict {
             Verdict::Worse => 1,
@@ -100,32 +104,4 @@ pub(super) fn compared(base: &Saved, new: &Saved, options: Options) -> Result<Co
             "choose results of the same kind, or use --force and do not rely on the changes",
         )
     })
-}
-
-/// The table, followed by notes, method and summary.
-fn text(comparison: &Comparison, width: usize) -> String {
-    let mut table = Table::new(vec![
-        table::text("verdict", 0),
-        table::text("cell", 0),
-        table::text("metric", 1),
-        table::number("base", 2),
-        table::number("new", 2),
-        table::number("change", 0),
-        table::number("interval", 1),
-        table::text("why", 3),
-    ]);
-    for row in compare::rows_by_severity(comparison) {
-        table.push(vec![
-            row.verdict.as_str().to_owned(),
-            row.key.clone(),
-            compare::metric_name(row.metric).to_owned(),
-            compare::format_value(row.metric, row.base),
-            compare::format_value(row.metric, row.new),
-            compare::format_change(row),
-            compare::format_interval(row),
-            row.why.clone(),
-        ]);
-    }
-    let notes: String = comparison.notes.iter().map(|note| format!("note: {}\n", printable(note))).collect();
-    format!("{}\n{notes}{}\n{}\n", table.render(width), comparison.method, compare::summary(comparison))
 }

@@ -1,31 +1,38 @@
 //! `peerpath list`.
 
 mod gpus;
+mod text;
+mod usable;
 
 use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_cuda::Driver;
-use peerpath_importers::IMPORTERS;
-use peerpath_paths::{Inventory, ListEntry};
-use peerpath_report::units;
+use peerpath_paths::Inventory;
 
 use super::inspected_host::InspectOptions;
-use crate::table::{self, Table};
 use crate::terminal::{self, print, print_json};
 
-/// List PCI functions with exportable BARs, and devices that can import them.
+/// List sources and targets that can be used now, and functions that are in use.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   peerpath list           values for --from and --to on this host
-  peerpath list --json    every function
+  peerpath list --all     also functions that a kernel driver controls
+  peerpath list --json    every function as JSON
   peerpath list --root lspci.txt
-                          another host, from the output of `lspci -vvvnn`")]
+                          another host, from the output of `lspci -vvvnn`
+
+A function is a source if it has an exportable BAR, and a VFIO driver or none. Devices are targets. Other functions need \
+`peerpath bind` first. A function is in use if unbinding its driver would break something, or if a program has it open \
+through VFIO.")]
 pub(super) struct List {
     #[command(flatten)]
     inspect: InspectOptions,
+    /// Also list functions that can be used only after `peerpath bind`
+    #[arg(long, conflicts_with = "json")]
+    all: bool,
 }
 
 impl List {
@@ -41,63 +48,11 @@ impl List {
         if self.inspect.json {
             print_json(&entries)?;
         } else {
-            let gpus = gpus.as_ref().map(gpus::text).unwrap_or_default();
-            print(&text(&entries, &gpus, terminal::width()))?;
+            let has_nvidia = !inventory.nvidia_gpus().is_empty();
+            let gpus = gpus.as_ref().map(|found| gpus::text(found, has_nvidia)).unwrap_or_default();
+            let functions = usable::functions(&tree, &inventory, entries);
+            print(&text::render(&functions, &gpus, self.all, terminal::width()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn text(entries: &[ListEntry], gpus: &str, width: usize) -> String {
-    let mut table = Table::new(vec![
-        table::text("function", 0),
-        table::text("name", 2),
-        table::text("driver", 0),
-        table::number("group", 3),
-        table::text("domain", 3),
-        table::number("NUMA", 4),
-        table::number("BAR", 0),
-        table::number("size", 0),
-        table::text("export", 0),
-        table::text("devices", 1),
-    ]);
-    for entry in entries {
-        let exportable = entry.bars.iter().filter(|bar| bar.exportable);
-        let mut function = Some(entry);
-        let mut bars: Vec<_> = exportable.map(Some).collect();
-        if bars.is_empty() && !entry.devices.is_empty() {
-            bars.push(None);
-        }
-        for bar in bars {
-            // Only the first row of a function fills the columns about the function; the rows of its other BARs leave them empty.
-            let own = function.take();
-            let or_dash = |text: Option<String>| own.map_or(String::new(), |_| text.unwrap_or_else(|| "-".into()));
-            table.push(vec![
-                own.map_or(String::new(), |entry| entry.bdf.to_string()),
-                or_dash(Some(shortened(&entry.name, 40))),
-                or_dash(entry.driver.clone()),
-                or_dash(entry.iommu_group.map(|group| group.to_string())),
-                or_dash(entry.domain_type.clone()),
-                or_dash(entry.numa_node.map(|node| node.to_string())),
-                bar.map_or("-".into(), |bar| bar.index.to_string()),
-                bar.map_or("-".into(), |bar| units::bytes(bar.size_bytes)),
-                if bar.is_some() { "yes" } else { "no" }.into(),
-                or_dash(Some(entry.devices.join(" "))),
-            ]);
-        }
-    }
-    let kinds: Vec<_> = IMPORTERS.iter().map(|importer| importer.usage().form).collect();
-    let body = if entries.is_empty() {
-        "No PCI functions: /sys/bus/pci/devices is empty.\n".to_owned()
-    } else {
-        table.render(width)
-    };
-    format!("{body}\n{gpus}Use FUNCTION:BAR with --from.\nUse {} with --to.\n", kinds.join(", "))
-}
-
-fn shortened(text: &str, limit: usize) -> String {
-    if text.chars().count() <= limit {
-        return text.to_owned();
-    }
-    text.chars().take(limit - 1).chain(['…']).collect()
 }

@@ -1,6 +1,7 @@
 //! `peerpath run`.
 
 mod cells;
+mod finished;
 mod help;
 mod mechanism;
 mod options;
@@ -75,11 +76,13 @@ impl RunCommand {
             routes: Routes::live(),
             peer: peer.as_ref(),
         };
-        let mut bar = Bar::new(plan.cell_count(), command_line);
-        let result = runner.run(&mut bar)?;
+        let total = plan.cell_count();
+        let mut bar = Bar::new(total, command_line);
+        let result = runner.run(&mut bar);
         bar.finish();
+        let result = result?;
         print(&cells::render(result.last_cells(), command_line, terminal::width()))?;
-        print(&summary(&result, bar.file()))?;
+        print(&summary(&result, total, interrupt.exit_code().is_some(), bar.file()))?;
         Ok(exit_code(&result, &interrupt))
     }
 
@@ -136,15 +139,23 @@ fn count(result: &RunResult, outcome: Outcome) -> usize {
     result.last_cells().iter().filter(|cell| cell.outcome == outcome).count()
 }
 
-fn summary(result: &RunResult, file: &Path) -> String {
+/// The lines below the table. `total`: number of cells of the plan. `is_interrupted`: whether a signal ended the run.
+fn summary(result: &RunResult, total: usize, is_interrupted: bool, file: &Path) -> String {
     let earlier = result.cells.len() - result.last_cells().len();
     let verb = if result.appended.is_empty() {
         "saved".to_owned()
     } else {
         format!("added to {earlier} earlier cells and saved")
     };
+    let done = result.last_cells().len();
+    let ended = match is_interrupted {
+        true => format!("interrupted after {done} of {total} cells: "),
+        // The connection to the peer is lost.
+        false if done < total => format!("stopped after {done} of {total} cells: "),
+        false => String::new(),
+    };
     let mut text = format!(
-        "\n{} passed, {} waived, {} failed; {verb} to {}\n",
+        "\n{ended}{} passed, {} waived, {} failed; {verb} to {}\n",
         count(result, Outcome::Passed),
         count(result, Outcome::Waived),
         count(result, Outcome::Failed),

@@ -1,4 +1,4 @@
-//! Checks that two results are comparable, and lists other differences between their runs.
+//! Checks that two results are comparable.
 
 use crate::saved::Saved;
 
@@ -86,34 +86,8 @@ fn settings(base: &Saved, new: &Saved) -> Result<(), CompareError> {
     }
 }
 
-fn setting<'a>(saved: &'a Saved, name: &str) -> Option<&'a str> {
+pub(super) fn setting<'a>(saved: &'a Saved, name: &str) -> Option<&'a str> {
     let recorded = |name: &str| saved.run.plan.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     // The reader drops null settings. A result that records the connection records all settings, so a missing one was null.
     recorded(name).or_else(|| recorded(RUN_SETTINGS[0]).map(|_| "unset"))
-}
-
-/// Differences between the runs that do not prevent comparison, then the remarks on both files.
-pub(super) fn notes(base: &Saved, new: &Saved) -> Vec<String> {
-    let condition = |saved: &Saved, name: &str| {
-        saved
-            .environment
-            .facts
-            .iter()
-            .find(|(key, _)| key == name)
-            .map_or("not recorded", |(_, value)| value)
-            .to_owned()
-    };
-    let conditions =
-        ["hostname", "kernel", "command_line", "cpu_model", "iommu", "clock_source"].into_iter().filter_map(|name| {
-            let (before, now) = (condition(base, name), condition(new, name));
-            (before != now).then(|| format!("{}: {before} before, {now} now", name.replace('_', " ")))
-        });
-    let settings = RUN_SETTINGS.into_iter().chain(["warmup"]).filter_map(move |name| {
-        let [before, now] = [base, new].map(|saved| setting(saved, name).unwrap_or("not recorded"));
-        (before != now).then(|| format!("{name}: {before} before, {now} now"))
-    });
-    let remarks = [("base result", base), ("new result", new)];
-    let remarks =
-        remarks.iter().flat_map(|(which, saved)| saved.remarks.iter().map(move |line| format!("{which}: {line}")));
-    conditions.chain(settings).chain(remarks).collect()
 }

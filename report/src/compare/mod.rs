@@ -4,6 +4,7 @@
 //! See [`compare`].
 
 mod comparable;
+mod differences;
 mod format;
 mod interval;
 mod judge;
@@ -105,7 +106,7 @@ pub struct Comparison {
 /// hardware, one is from soft RDMA and one from hardware, or the settings of the connection, completion moderation or post list
 /// differ.
 pub fn compare(base: &Saved, new: &Saved, options: Options) -> Result<Comparison, CompareError> {
-    let mut notes = comparable::notes(base, new);
+    let mut notes = differences::notes(base, new);
     match comparable::check(base, new) {
         Err(error) if !options.force => return Err(error),
         Err(error) => notes.insert(0, format!("compared although the results are not comparable: {error}")),

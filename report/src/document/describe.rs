@@ -117,7 +117,7 @@ pub(crate) fn operation_with_settings(cell: &SavedCell) -> String {
 /// Direction of the data, with a leading space: ` into source` or ` out of source`.
 fn direction(cell: &SavedCell) -> &'static str {
     match cell.direction.as_deref() {
-        _ if cell.bidirectional => " in both directions",
+        _ if cell.bidirectional => " both ways (sum of both directions)",
         Some("into_source") => " into source",
         Some("out_of_source") => " out of source",
         _ => "",
@@ -137,7 +137,7 @@ pub(crate) fn settings(cell: &SavedCell) -> String {
     note("queue pairs", cell.qps);
     note("ranges", Some(range_count(cell)));
     parts.extend(cell.mechanism.iter().filter(|mechanism| mechanism.contains("range")).cloned());
-    parts.extend(cell.peer.iter().map(|peer| format!("other host: {peer}")));
+    parts.extend(cell.peer.iter().map(|peer| format!("client: {peer}")));
     parts.join(", ")
 }
 

@@ -83,7 +83,7 @@ fn subject(pair: &Pair<'_>) -> String {
         _ => String::new(),
     };
     let peer = pair.cells.iter().find_map(|cell| cell.peer.as_ref());
-    let peer = peer.map_or_else(String::new, |peer| format!(", with {peer} on another host"));
+    let peer = peer.map_or_else(String::new, |peer| format!(" on the server, with {peer} on the client"));
     format!("{source}{ranges} to {}{peer}", describe::target(pair.target()))
 }
 

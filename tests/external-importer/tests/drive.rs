@@ -9,7 +9,7 @@ use peerpath_bench::environment::Host;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
-use peerpath_bench::result::{Outcome, RunResult, Tool};
+use peerpath_bench::result::{Cell, Outcome, RunResult, Tool};
 use peerpath_bench::route::Routes;
 use peerpath_bench::run::{Progress, Runner};
 use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
@@ -46,7 +46,7 @@ struct Silent;
 
 impl Progress for Silent {
     fn begin(&mut self, _what: &str) {}
-    fn end(&mut self) {}
+    fn end(&mut self, _cell: &Cell) {}
     fn failed(&mut self, failure: &Failure) {
         panic!("{failure:?}");
     }

@@ -69,7 +69,7 @@ fn interrupted() -> Result<(), Failed> {
     ))?;
     until("the first cell is saved", || result(out.path()).is_ok_and(|result| !cells(&result).is_empty()))?;
     running.signal("INT")?;
-    running.wait()?.expect(130)?;
+    running.wait()?.expect(130)?.prints("interrupted after 1 of 2 cells: 1 passed")?;
     let result = result(out.path())?;
     if result["run"]["interrupted"] != true || cells(&result).len() != 1 {
         return Err(format!("expected one finished cell of an interrupted run: {result:#}").into());

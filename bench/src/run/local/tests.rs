@@ -13,7 +13,7 @@ use peerpath_paths::{Cause, Tree};
 use crate::environment::Host;
 use crate::interrupt::Interrupt;
 use crate::plan::{Plan, Target};
-use crate::result::{Outcome, RunResult, Tool};
+use crate::result::{Cell, Outcome, RunResult, Tool};
 use crate::route::Routes;
 use crate::run::{Progress, Runner};
 use crate::store::{Destination, Existing};
@@ -124,7 +124,7 @@ struct Observed(&'static Fake, Vec<usize>);
 
 impl Progress for Observed {
     fn begin(&mut self, _what: &str) {}
-    fn end(&mut self) {
+    fn end(&mut self, _cell: &Cell) {
         self.1.push(self.0.opened.load(Ordering::Relaxed));
     }
     fn failed(&mut self, failure: &crate::failure::Failure) {

@@ -31,14 +31,15 @@ pub(super) fn add(gpus: &[Gpu], inventory: &Inventory, entries: &mut Vec<ListEnt
     entries.sort_by_key(|entry| entry.bdf);
 }
 
-/// Formats one line per GPU, or the reason why there are no GPUs.
-pub(super) fn text(found: &Result<Vec<Gpu>, Error>) -> String {
+/// Formats one line per GPU, or the reason why the GPUs of this host cannot be used. `has_nvidia`: whether it has NVIDIA GPUs.
+pub(super) fn text(found: &Result<Vec<Gpu>, Error>, has_nvidia: bool) -> String {
     match found {
+        Err(_) if !has_nvidia => String::new(),
         Err(error) if error.explanation().cause == Some(Cause::LibraryMissing) => {
             "No GPUs: cannot load libcuda.\n".to_owned()
         }
         Err(error) => format!("No GPUs: {error}.\n"),
-        Ok(gpus) if gpus.is_empty() => "No GPUs: the CUDA driver found none.\n".to_owned(),
+        Ok(gpus) if gpus.is_empty() && has_nvidia => "No GPUs: the CUDA driver found none.\n".to_owned(),
         Ok(gpus) => {
             let line = |gpu: &Gpu| {
                 let location = gpu.bdf.map_or_else(String::new, |bdf| format!(" at {bdf}"));
@@ -46,5 +47,16 @@ pub(super) fn text(found: &Result<Vec<Gpu>, Error>) -> String {
             };
             gpus.iter().map(line).collect()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_gpus_reads_nothing_about_them() {
+        assert_eq!(text(&Ok(Vec::new()), false), "");
+        assert_eq!(text(&Ok(Vec::new()), true), "No GPUs: the CUDA driver found none.\n");
     }
 }

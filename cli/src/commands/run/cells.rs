@@ -1,45 +1,65 @@
 //! The cells of a result as a table.
 
-use peerpath_bench::result::{Cell, Latency, Outcome};
+use peerpath_bench::result::{Cell, CellTarget, Latency, Outcome};
+use peerpath_exporter::{Origin, SourceKind};
 use peerpath_paths::{PathName, printable};
 use peerpath_report::units;
 
 use crate::hints::CommandLine;
-use crate::table::{Table, number, text};
+use crate::table::{Column, Table, number, text};
+use crate::text_layout::hanging;
 
-/// A table of cells, followed by the reason and remedy of those that did not pass.
+/// A column with the text of each cell.
+type CellColumn = (Column, fn(&Cell) -> String);
+
+/// A table of cells, followed by the reason and remedy of those that did not pass; empty without cells.
 pub(super) fn render(cells: &[Cell], command_line: &CommandLine, width: usize) -> String {
-    let mut columns = vec![
-        text("source", 0),
-        text("target", 4),
-        text("op", 0),
-        text("mode", 3),
-        number("size", 0),
-        number("depth", 5),
-        text("path", 2),
-        number("p50", 0),
-        number("p99", 1),
-        number("throughput", 0),
-        number("verified", 3),
-        text("outcome", 0),
-    ];
-    // These columns appear only if a value exceeds 1, because most runs use one of each.
-    let several = [("qps", (|cell| cell.qps) as fn(&Cell) -> u32), ("threads", |cell| cell.threads)];
-    let several = several.map(|(header, of)| cells.iter().any(|cell| of(cell) > 1).then_some((header, of)));
-    let several: Vec<_> = several.into_iter().flatten().collect();
-    let after_depth = 6;
-    columns.splice(after_depth..after_depth, several.iter().map(|(header, _)| number(header, 0)));
-    let mut table = Table::new(columns);
-    for cell in cells {
-        let mut row = row(cell);
-        row.splice(after_depth..after_depth, several.iter().map(|(_, of)| of(cell).to_string()));
-        table.push(row);
+    if cells.is_empty() {
+        return String::new();
     }
-    table.render(width) + &reasons(cells, command_line)
+    let columns = columns(cells);
+    let rows: Vec<Vec<String>> =
+        cells.iter().map(|cell| columns.iter().map(|(_, text)| text(cell)).collect()).collect();
+    let mut table = Table::new(columns.into_iter().map(|(column, _)| column).collect());
+    rows.into_iter().for_each(|row| table.push(row));
+    let sum = if cells.iter().any(|cell| cell.bidirectional) {
+        "Both ways: the throughput is the sum of both directions.\n"
+    } else {
+        ""
+    };
+    table.render(width) + sum + &reasons(cells, command_line, width)
+}
+
+/// The columns that say something about these cells: most runs request no path, use one queue pair and one thread, and run on
+/// one host.
+fn columns(cells: &[Cell]) -> Vec<CellColumn> {
+    let any = |has: fn(&Cell) -> bool| cells.iter().any(has);
+    let column = |is_shown: bool, column: Column, text: fn(&Cell) -> String| is_shown.then_some((column, text));
+    let columns = [
+        column(true, text("source", 0), source),
+        column(any(|cell| cell.far.is_some()), text("peer", 5), peer),
+        column(true, text("target", 5), target),
+        column(any(has_local_memory), text("local memory", 6), local_memory),
+        column(true, text("op", 0), |cell| cell.op.clone()),
+        column(true, text("mode", 4), mode),
+        column(true, number("size", 0), |cell| units::bytes(cell.size_bytes)),
+        column(true, number("depth", 6), |cell| cell.depth.to_string()),
+        column(any(|cell| cell.qps > 1), number("qps", 0), |cell| cell.qps.to_string()),
+        column(any(|cell| cell.threads > 1), number("threads", 0), |cell| cell.threads.to_string()),
+        column(any(|cell| cell.path.asked.is_some()), text("asked", 2), asked),
+        column(true, text("path", 1), path),
+        column(true, number("p50", 0), |cell| or_dash(latency(cell, |latency| latency.p50))),
+        column(true, number("p99", 3), |cell| or_dash(p99(cell))),
+        column(true, number("throughput", 0), throughput),
+        column(any(|cell| cell.bidirectional), number("each way", 4), each_way),
+        column(true, number("verified", 4), |cell| or_dash(cell.verified_bytes.map(units::bytes))),
+        column(true, text("outcome", 0), |cell| outcome(cell).to_owned()),
+    ];
+    columns.into_iter().flatten().collect()
 }
 
 /// Each reason once, with the cells that did not pass because of it.
-fn reasons(cells: &[Cell], command_line: &CommandLine) -> String {
+fn reasons(cells: &[Cell], command_line: &CommandLine, width: usize) -> String {
     let mut reasons: Vec<(&Cell, Vec<&Cell>)> = Vec::new();
     for cell in cells.iter().filter(|cell| cell.outcome != Outcome::Passed) {
         let same = |other: &Cell| {
@@ -61,39 +81,38 @@ fn reasons(cells: &[Cell], command_line: &CommandLine) -> String {
         let cause = first.cause.map_or(String::new(), |cause| format!(" [{cause}]"));
         let reason = printable(first.reason.as_deref().unwrap_or_default());
         let remedy = printable(&command_line.remedy(first.cause, first.remedy.as_deref().unwrap_or_default()));
-        text += &format!("\n{}: {which}{cause}\n  why: {reason}\n   do: {remedy}\n", outcome(first));
+        text += &format!("\n{}: {which}{cause}\n", outcome(first));
+        text += &hanging("  why:", 7, &reason, width);
+        text += &hanging("   do:", 7, &remedy, width);
     }
     text
 }
 
-fn row(cell: &Cell) -> Vec<String> {
-    let dash = || "-".to_owned();
-    let latency = |pick: fn(&Latency) -> u64| {
-        cell.latency_ns.as_ref().map_or_else(dash, |latency| units::nanoseconds(pick(latency) as f64))
-    };
-    let path = match (cell.path.observed, cell.path.predicted) {
-        (PathName::Unknown, Some(predicted)) => format!("{predicted} (predicted)"),
-        (observed, _) => observed.to_string(),
-    };
-    vec![
-        source(cell),
-        format!("{}:{}", cell.target.kind, cell.target.device),
-        cell.op.clone(),
-        if cell.bidirectional { format!("{}, bidirectional", cell.mode) } else { cell.mode.clone() },
-        units::bytes(cell.size_bytes),
-        cell.depth.to_string(),
-        path,
-        latency(|latency| latency.p50),
-        // With fewer than 100 samples, the 99th percentile is the maximum.
-        if cell.iterations.is_some_and(|samples| samples >= 100) { latency(|latency| latency.p99) } else { dash() },
-        cell.throughput_bytes_per_s.map_or_else(dash, units::bytes_per_second),
-        cell.verified_bytes.map_or_else(dash, units::bytes),
-        outcome(cell).to_owned(),
-    ]
+/// The memory under test. With a peer, it is the peer's memory.
+pub(super) fn source(cell: &Cell) -> String {
+    memory(&cell.source)
 }
 
-fn source(cell: &Cell) -> String {
-    let origin = &cell.source;
+/// The device of this host that moves the data: what the user named as target.
+pub(super) fn target(cell: &Cell) -> String {
+    device(cell.far.as_ref().map_or(&cell.target, |far| &far.target))
+}
+
+/// The peer's device, with which the source is registered; `-` in a run on one host.
+pub(super) fn peer(cell: &Cell) -> String {
+    or_dash(cell.far.as_ref().map(|_| device(&cell.target)))
+}
+
+/// Whether the user named memory of this host for a run with a peer.
+fn has_local_memory(cell: &Cell) -> bool {
+    cell.far.as_ref().is_some_and(|far| far.source.kind != SourceKind::Host)
+}
+
+fn local_memory(cell: &Cell) -> String {
+    or_dash(cell.far.as_ref().map(|far| memory(&far.source)))
+}
+
+fn memory(origin: &Origin) -> String {
     let ranges = if origin.ranges.len() > 1 { format!(" ({} ranges)", origin.ranges.len()) } else { String::new() };
     match (origin.bdf, origin.bar) {
         (Some(bdf), Some(bar)) => format!("{bdf}:{bar}{ranges}"),
@@ -101,10 +120,133 @@ fn source(cell: &Cell) -> String {
     }
 }
 
-fn outcome(cell: &Cell) -> &'static str {
+fn device(target: &CellTarget) -> String {
+    format!("{}:{}", target.kind, target.device)
+}
+
+pub(super) fn mode(cell: &Cell) -> String {
+    if cell.bidirectional { format!("{}, both ways", cell.mode) } else { cell.mode.clone() }
+}
+
+fn asked(cell: &Cell) -> String {
+    or_dash(cell.path.asked.map(|asked| asked.to_string()))
+}
+
+pub(super) fn path(cell: &Cell) -> String {
+    match (cell.path.observed, cell.path.predicted) {
+        (PathName::Unknown, Some(predicted)) => format!("{predicted} (predicted)"),
+        (observed, _) => observed.to_string(),
+    }
+}
+
+fn latency(cell: &Cell, pick: fn(&Latency) -> u64) -> Option<String> {
+    cell.latency_ns.as_ref().map(|latency| units::nanoseconds(pick(latency) as f64))
+}
+
+/// The 99th percentile of the latency. With fewer than 100 samples it is the maximum, so there is none.
+pub(super) fn p99(cell: &Cell) -> Option<String> {
+    latency(cell, |latency| latency.p99).filter(|_| cell.iterations.is_some_and(|samples| samples >= 100))
+}
+
+pub(super) fn throughput(cell: &Cell) -> String {
+    let sum = if cell.bidirectional { " sum" } else { "" };
+    or_dash(cell.throughput_bytes_per_s.map(|rate| units::bytes_per_second(rate) + sum))
+}
+
+fn each_way(cell: &Cell) -> String {
+    let rates = cell.throughput_each_way_bytes_per_s;
+    or_dash(rates.map(|rates| rates.map(units::bytes_per_second).join(" + ")))
+}
+
+pub(super) fn outcome(cell: &Cell) -> &'static str {
     match cell.outcome {
         Outcome::Passed => "passed",
         Outcome::Waived => "waived",
         Outcome::Failed => "FAILED",
+    }
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use peerpath_bench::result::FarSide;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A passed cell with a latency.
+    pub(in super::super) fn cell(op: &str, size_bytes: u64) -> Cell {
+        serde_json::from_value(json!({
+            "id": format!("{op}/{size_bytes}"),
+            "source": {"kind": "vfio", "bdf": "0000:03:00.0", "bar": 2, "ranges": []},
+            "target": {"kind": "verbs", "device": "mlx5_0", "bdf": "0000:04:00.0"},
+            "path": {"asked": null, "observed": "bus-address", "blockers": [], "evidence": []},
+            "op": op, "mode": "completion", "direction": "into_source", "size_bytes": size_bytes, "depth": 1, "threads": 1,
+            "qps": 1, "iterations": 1000, "outcome": "passed", "verified_bytes": size_bytes,
+            "latency_ns": {"min": 1000, "p10": 1500, "p50": 2000, "p90": 4000, "p99": 9000, "p999": 9500, "max": 9900,
+                           "mean": 2100.0, "stdev": 10.0, "histogram": ""}
+        }))
+        .unwrap()
+    }
+
+    fn table(cells: &[Cell], width: usize) -> String {
+        render(cells, &CommandLine::default(), width)
+    }
+
+    #[test]
+    fn shows_the_requested_path_only_if_one_was_requested() {
+        let mut measured = cell("write", 4096);
+        assert!(!table(std::slice::from_ref(&measured), usize::MAX).contains("asked"));
+        measured.path.asked = Some(PathName::HostBridgeTranslated);
+        let text = table(&[measured, cell("read", 4096)], usize::MAX);
+        let header = text.lines().next().unwrap();
+        assert!(header.contains("asked") && text.contains("host-bridge-translated  bus-address"), "{text}");
+    }
+
+    #[test]
+    fn names_the_devices_of_both_hosts() {
+        let mut measured = cell("write", 4096);
+        measured.target.device = "rxe0".to_owned();
+        let mut here = measured.target.clone();
+        here.device = "rxe1".to_owned();
+        let memory = Origin { kind: SourceKind::Host, bdf: None, bar: None, ranges: Vec::new() };
+        measured.far = Some(FarSide { source: memory, target: here, path: measured.path.clone() });
+        assert_eq!((target(&measured), peer(&measured)), ("verbs:rxe1".to_owned(), "verbs:rxe0".to_owned()));
+        let text = table(&[measured], usize::MAX);
+        let words: Vec<_> = text.split_whitespace().collect();
+        assert_eq!((words[1], words[2]), ("peer", "target"), "{text}");
+        assert!(!text.contains("local memory"), "{text}");
+    }
+
+    #[test]
+    fn says_that_both_ways_is_a_sum() {
+        let mut measured = cell("write", 4096);
+        (measured.mode, measured.bidirectional, measured.latency_ns) = ("bandwidth".to_owned(), true, None);
+        measured.throughput_bytes_per_s = Some(3e9);
+        measured.throughput_each_way_bytes_per_s = Some([1e9, 2e9]);
+        let text = table(&[measured], usize::MAX);
+        for words in ["bandwidth, both ways", "3.00 GB/s sum", "1.00 GB/s + 2.00 GB/s", "the sum of both directions"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+
+    #[test]
+    fn no_line_exceeds_80_columns() {
+        let mut cells = vec![cell("write", 4096), cell("register", 1 << 20), cell("read", 65536)];
+        for cell in &mut cells {
+            (cell.path.asked, cell.path.observed) =
+                (Some(PathName::HostBridgeTranslated), PathName::HostBridgeTranslated);
+        }
+        (cells[1].outcome, cells[1].latency_ns) = (Outcome::Waived, None);
+        cells[1].reason = Some("a reason of many words ".repeat(9));
+        cells[1].remedy = Some("a remedy of many words ".repeat(9));
+        let text = table(&cells, 80);
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(80), "{text}");
+        // What all rows have in common moves above the table.
+        assert!(text.starts_with("All rows: ") && text.contains("path host-bridge-translated\n"), "{text}");
     }
 }

@@ -83,7 +83,8 @@ pub(in crate::commands) struct RunCommand {
     /// Operations before each measurement
     #[arg(long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) warmup: u64,
-    /// In bandwidth mode, transfer in both directions at once and report both
+    /// In bandwidth mode, transfer both ways at once. The throughput is the sum of both directions; the table and the result
+    /// also have each of them
     #[arg(long, help_heading = MEASUREMENT)]
     pub(super) bidirectional: bool,
     /// Work requests per post  [default: as many as fit in the queue]

@@ -107,7 +107,7 @@ fn or_dash(value: Option<f64>, with_unit: fn(f64) -> String) -> String {
 /// Charts of throughput over size.
 pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let direction = |cell: &SavedCell| match cell.direction.as_deref() {
-        _ if cell.bidirectional => "in both directions",
+        _ if cell.bidirectional => "both ways (sum of both directions)",
         Some("into_source") => "into source",
         Some("out_of_source") => "out of source",
         _ => "without a direction",
