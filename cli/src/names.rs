@@ -61,7 +61,7 @@ pub(crate) fn source(text: &str) -> Result<Source, Failure> {
 fn only_bar(bdf: Bdf) -> Result<Source, (String, String)> {
     let entry = Inventory::read(&Tree::live()).list().into_iter().find(|entry| entry.bdf == bdf);
     let Some(entry) = entry else {
-        return Err(("this host does not have this function".into(), "choose a function from `peerpath list`".into()));
+        return Err(("this host has no such function".into(), "choose a function from `peerpath list --all`".into()));
     };
     let bars: Vec<_> =
         entry.bars.iter().filter(|bar| bar.exportable).map(|bar| format!("{bdf}:{}", bar.index)).collect();
@@ -90,7 +90,7 @@ pub(crate) fn target(text: &str) -> Result<Target, Failure> {
     }
     let Some(meant) = meant(text, &discovered) else {
         let (why, remedy) = match text.parse::<Bdf>() {
-            Ok(_) => ("this host does not have this function".into(), "choose a device from `peerpath list`".into()),
+            Ok(_) => ("this host has no such function".into(), "choose a device from `peerpath list`".into()),
             Err(_) if text.contains(':') => (error.explanation().why, error.explanation().remedy),
             Err(_) => ("this host does not have a device with this name".into(), error.explanation().remedy),
         };

@@ -98,7 +98,7 @@ impl Explained for GroupError {
     fn explanation(&self) -> Explanation {
         let (why, remedy) = match self {
             Self::NoFunction { bdf } => {
-                (format!("The kernel lists no function at {bdf}."), "Choose a function that sysfs lists.".to_owned())
+                (format!("This host has no function at {bdf}."), "Choose a function that `lspci -D` lists.".to_owned())
             }
             Self::Bridge { .. } => (
                 "VFIO opens only endpoints (PCI configuration header type 0).".to_owned(),

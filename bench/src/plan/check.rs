@@ -153,7 +153,7 @@ fn check_threads_and_queues(plan: &Plan) -> Result<(), PlanError> {
         if count == 0 || count > shallowest {
             return reject(
                 format!("cannot use a {name} of {count} with a depth of {shallowest}"),
-                "The depth is the number of operations in flight.",
+                "At most as many operations as the depth are in flight, so a larger number would never be reached.",
                 "Choose a number from 1 to the depth.",
             );
         }

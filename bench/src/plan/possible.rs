@@ -16,7 +16,7 @@ pub(crate) fn unsupported(spec: &CellSpec) -> Option<Explanation> {
     if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
         return Some(Explanation::uncaused(
             format!("The responder has to reply, but it cannot detect a {}.", spec.op),
-            "Use mode completion, or ping-pong with write, write_imm or send.",
+            "Use mode completion, or mode pingpong with write, write_imm or send.",
         ));
     }
     if both && spec.op.is_atomic() {

@@ -107,8 +107,8 @@ pub(super) fn known(inventory: &Inventory, bdf: Bdf) -> Result<Bdf, Failure> {
         Some(_) => Ok(bdf),
         None => Err(Failure::bad_input(
             format!("cannot find function {bdf}"),
-            "it is not in sysfs",
-            "choose a function from `peerpath list --json`",
+            "this host has no such function",
+            "choose a function from `peerpath list --all`",
         )),
     }
 }
@@ -245,7 +245,7 @@ pub(super) fn importer(inventory: &Inventory, target: &str, is_live: bool) -> Re
         Some(bdf) => Ok(bdf),
         None => Err(Failure::bad_input(
             format!("cannot find the function of {target}"),
-            "it is neither a BDF nor a device of a PCI function",
+            "this host has no such device, or the device belongs to no PCI function",
             names::similar_device(inventory, target),
         )),
     }

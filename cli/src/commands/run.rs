@@ -128,7 +128,10 @@ impl RunCommand {
             Failure::bad_input(
                 format!("cannot authenticate to {at}"),
                 format!("neither --token-file nor {} is given", token::VARIABLE),
-                "set one of them to the token of `peerpath serve`, which prints a random token if it has none",
+                format!(
+                    "set {} to the token of `peerpath serve`, or save the token in a file and name it with --token-file",
+                    token::VARIABLE
+                ),
             )
         })?;
         Client::connect(at, &token, interrupt)

@@ -60,8 +60,12 @@ fn in_plan(error: &Error, plan: &PlanFile) -> Option<Failure> {
             format!("{key:?} is not an option of `run`"),
             "use a long option of `peerpath run --help` without its dashes".to_owned(),
         ),
-        (ErrorKind::TooManyValues, _) => (format!("{key:?} has no value"), format!("write {key} = true, or omit it")),
-        (ErrorKind::InvalidValue, None) => (format!("{key:?} needs a value"), format!("write {key} = VALUE")),
+        (ErrorKind::TooManyValues, _) => {
+            (format!("{key:?} takes only true"), format!("write {key} = true, or omit it"))
+        }
+        (ErrorKind::InvalidValue, None) => {
+            (format!("{key:?} is set to true, but takes a value"), format!("write {key} = VALUE"))
+        }
         (ErrorKind::InvalidValue, Some(value)) => {
             let words = match error.get(ContextKind::ValidValue) {
                 Some(ContextValue::Strings(words)) => words.join(", "),

@@ -168,7 +168,9 @@ impl Explained for Error {
             Self::Address { source, .. } => {
                 let why = source.to_string();
                 let remedy = match source {
-                    AddressError::Blocks => "Write the blocks as LBA+COUNT, for example 0+2048.",
+                    AddressError::Blocks => {
+                        "Name the blocks that may be overwritten as LBA+COUNT. Their content is lost."
+                    }
                     _ => "Name a function that `lspci -D` lists, for example 0000:03:00.0.",
                 };
                 Explanation::uncaused(format!("An address has the form BDF[?write=LBA+COUNT]: {why}."), remedy)

@@ -26,7 +26,7 @@ pub enum TreeError {
         source: io::Error,
     },
     /// The file is of a kind that does not describe a host.
-    #[error("{} is {what}, neither a snapshot nor the output of lspci", path.as_ref().map_or("the input".into(), |path| path.to_string_lossy()))]
+    #[error("cannot use {}: it is {what}, neither a snapshot nor the output of lspci", path.as_ref().map_or("the input".into(), |path| path.to_string_lossy()))]
     OtherKind {
         /// The file; `None` if the input is in memory.
         path: Option<PathBuf>,

@@ -404,7 +404,8 @@ import ctypes, mmap, sys
 with open(sys.argv[1], 'r+b') as bar, mmap.mmap(bar.fileno(), 4096) as memory:
     register = ctypes.c_uint32.from_buffer(memory, 0x14)
     enabled = register.value
-    register.value = enabled & ~1
+    if enabled & 1:
+        register.value = enabled & ~1
     del register
     sys.exit(0 if enabled & 1 else 3)
 ";
@@ -419,7 +420,8 @@ fn stops_answering() -> Result<(), Failed> {
     // Wait until the driver has probed the drive. Depending on the load of the machine, the controller is disabled during the first
     // or the second cell.
     std::thread::sleep(Duration::from_secs(5));
-    silence()?;
+    // Between two cells the drive is reset, and its controller is disabled for a moment.
+    until("the controller is enabled", || silence().is_ok())?;
     running.wait()?.expect(1)?;
     let result = result(out.path())?;
     let outcomes: Vec<_> = cells(&result).iter().map(|cell| (&cell["outcome"], &cell["cause"])).collect();

@@ -34,7 +34,7 @@ pub(super) fn assign(targets: Vec<Target>, name: &str) -> Result<Vec<Target>, Fa
             return Err(Failure::bad_input(
                 format!("cannot use --mechanism {name} with {target}"),
                 format!("{} targets do not have this mechanism", target.importer.kind()),
-                "omit --mechanism, or name a target that has the mechanism",
+                "omit --mechanism, or choose a target of another kind",
             ));
         }
         Ok(format!("{target}?mechanism={name}").parse()?)

@@ -125,7 +125,7 @@ fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, F
         return Err(Failure::bad_input(
             what(),
             format!("{target} has no blocks"),
-            "omit --allow-write: other targets need no permission to write",
+            "omit --allow-write: it applies only to NVMe drives (iommufd:BDF)",
         ));
     }
     Ok(vec![format!("{target}?write={blocks}").parse()?])
