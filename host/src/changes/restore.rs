@@ -77,7 +77,7 @@ pub fn restore(options: &Options) -> Result<Vec<Restored>, Error> {
 /// Whether the journal lists a change that this process made for a run and has not reverted yet.
 ///
 /// # Errors
-/// The state directory or the journal cannot be read. Only root changes a host, so for another user this is no error.
+/// The state directory or the journal cannot be read. For another user than root the result is `false`, because only root changes a host.
 pub fn is_changed(options: &Options) -> Result<bool, Error> {
     if !options.state_dir.exists() {
         return Ok(false);
