@@ -103,8 +103,8 @@ fn holds_function(at: &Context<'_>, group: &IommuGroup) -> bool {
     !group.noiommu && group.members.iter().any(|bdf| at.topology().function(*bdf).is_some())
 }
 
-/// The number of groups, on a host whose groups hold only devices other than PCI functions. `None` if there is no group, or if
-/// the sysfs copy lacks the device list of a group.
+/// The number of IOMMU groups on a host without a PCI function in any group, e.g. with an IOMMU for platform devices only. `None`
+/// without groups, or if the sysfs copy lacks the device list of a group.
 fn other_groups(at: &Context<'_>) -> Option<usize> {
     let others: Vec<&IommuGroup> = at.topology().groups().values().filter(|group| !group.noiommu).collect();
     let is_listed = |group: &&IommuGroup| !devices_of(at, group.number).is_empty();
