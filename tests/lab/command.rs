@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -179,12 +179,12 @@ pub(crate) fn run(arguments: &str) -> Result<Ended, Failed> {
 
 /// Runs a program with arguments separated by spaces.
 pub(crate) fn run_program(program: &Path, arguments: &str) -> Result<Ended, Failed> {
-    Ok(Ended::from(Command::new(program).args(arguments.split_whitespace()).output()?))
+    run_command(Command::new(program).args(arguments.split_whitespace()))
 }
 
 /// Runs a command and waits for it.
 pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
-    Ok(Ended::from(command.output()?))
+    start_command(command)?.wait()
 }
 
 /// Runs a shell command.
@@ -195,17 +195,26 @@ pub(crate) fn shell(command: &str) -> Result<(), Failed> {
 
 /// Starts a command in the background.
 pub(crate) fn start_command(command: &mut Command) -> Result<Running, Failed> {
-    Ok(Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)))
+    Ok(Running(Some(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)))
 }
 
 /// Starts `peerpath` in the background.
 pub(crate) fn start(arguments: &str) -> Result<Running, Failed> {
-    let child = Command::new(peerpath())
-        .args(arguments.split_whitespace())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    Ok(Running(Some(child)))
+    start_command(Command::new(peerpath()).args(arguments.split_whitespace()))
+}
+
+/// Time limit for one program. The longest takes two minutes under emulation; one that waits forever would use up the guest's
+/// time limit and hide its reason.
+const MOST_SECONDS: u64 = 900;
+
+/// Returns system call and kernel stack of each thread of the programs under test.
+fn stacks() -> String {
+    let script = "for process in /proc/[0-9]*; do
+        grep -q ^peerpath $process/comm || continue
+        for task in $process/task/*; do echo \"--- $task $(cat $task/wchan)\"; cat $task/syscall $task/stack; done
+        done 2>&1";
+    let output = Command::new("sh").args(["-c", script]).output();
+    output.map_or_else(|error| error.to_string(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A running program; killed on drop.
@@ -223,9 +232,26 @@ impl Running {
         self.0.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Waits until the program has ended. If it does not end within [`MOST_SECONDS`], fails and prints where the threads of all
+    /// programs under test wait in the kernel.
     pub(crate) fn wait(mut self) -> Result<Ended, Failed> {
         let child = self.0.take().ok_or("wait was called twice")?;
-        Ok(Ended::from(child.wait_with_output()?))
+        let id = child.id();
+        let (sender, ended) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait_with_output()));
+        match ended.recv_timeout(Duration::from_secs(MOST_SECONDS)) {
+            Ok(output) => Ok(Ended::from(output?)),
+            Err(_) => {
+                let threads = stacks();
+                shell(&format!("kill -KILL {id}"))?;
+                let output = ended.recv_timeout(Duration::from_secs(10)).ok().and_then(Result::ok).map(Ended::from);
+                let (stdout, stderr) = output.map_or_else(Default::default, |ended| (ended.stdout, ended.stderr));
+                Err(format!(
+                    "the program did not end within {MOST_SECONDS} s\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n{threads}"
+                )
+                .into())
+            }
+        }
     }
 }
 
@@ -245,7 +271,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), F
         if begun.elapsed() > Duration::from_secs(120) {
             return Err(format!("timed out waiting until {what}").into());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
