@@ -249,10 +249,10 @@ mod tests {
 
     #[test]
     fn refuses_a_file_that_is_not_a_result_of_this_version() {
-        for text in ["", "{}", "[]", r#"{"schema_version": 1}"#] {
+        for text in ["", "{}", "[]", r#"{"schema_version": 2}"#] {
             assert!(append(text, result("second"), "a NIC").unwrap_err().contains("not a result"), "{text}");
         }
-        let later = serde_json::to_string(&RunResult { schema_version: 2, ..result("first") }).unwrap();
-        assert!(append(&later, result("second"), "a NIC").unwrap_err().contains("schema_version was 2, and is 1"));
+        let earlier = serde_json::to_string(&RunResult { schema_version: 1, ..result("first") }).unwrap();
+        assert!(append(&earlier, result("second"), "a NIC").unwrap_err().contains("schema_version was 1, and is 2"));
     }
 }

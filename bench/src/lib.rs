@@ -47,7 +47,7 @@
 //!         peer: None,
 //!     };
 //!     for cell in runner.run(&mut ())?.cells {
-//!         println!("{}: {:?} {:?} bytes/s", cell.id, cell.outcome, cell.throughput_bytes_per_s);
+//!         println!("{}: {:?} {:?} bytes/s", cell.id, cell.outcome, cell.measured.throughput_bytes_per_s);
 //!     }
 //!     Ok(())
 //! }

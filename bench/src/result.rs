@@ -8,7 +8,7 @@ use peerpath_paths::{Bdf, Cause, DecidingFact, PathName, Severity};
 use serde::{Deserialize, Serialize};
 
 /// Version of the schema that [`RunResult`] writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Content of one `result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -297,12 +297,6 @@ pub struct Cell {
     /// Whether both sides post at the same time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bidirectional: bool,
-    /// Number of measured operations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iterations: Option<u64>,
-    /// Maximum number of operations before the measurement.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warmup: Option<u64>,
     /// Whether the cell passed, was waived, or failed.
     pub outcome: Outcome,
     /// Cause code, if the cell did not pass and the cause is known.
@@ -314,22 +308,79 @@ pub struct Cell {
     /// What to do about the failure, in the imperative.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// The figures of the repeat whose main figure is the median of all repeats ([`Cell::median_of`]). Empty if the cell did not
+    /// pass.
+    #[serde(flatten)]
+    pub measured: Measurement,
+    /// The figures of each repeat, in the order in which they ran. An interrupted run has fewer repeats than the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<Measurement>,
+}
+
+impl Cell {
+    /// Returns the repeat whose main figure is the median: the throughput, or the median latency of a cell without a throughput. If
+    /// the number of repeats is even, the lower of the two in the middle. `None` without repeats.
+    ///
+    /// So all figures of a cell were measured together, and none is a mean of different repeats.
+    pub fn median_of(repeats: &[Measurement]) -> Option<&Measurement> {
+        let mut sorted: Vec<&Measurement> = repeats.iter().collect();
+        sorted.sort_by(|one, other| one.main_figure().total_cmp(&other.main_figure()));
+        sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+    }
+}
+
+/// The figures of one repeat of a cell.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Number of measured operations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<u64>,
+    /// Number of operations before the measurement, of each thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<u64>,
+    /// Whether the time per operation was steady at the end of the warm-up. Absent if that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady: Option<bool>,
     /// Number of bytes that were compared with the sent data, through the exporter's own mapping.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_bytes: Option<u64>,
     /// Latency of single operations.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Latency>,
     /// Bytes divided by the measured time.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_bytes_per_s: Option<f64>,
     /// Throughput of each direction of a bidirectional cell: first the direction of the cell, then the opposite one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_each_way_bytes_per_s: Option<[f64; 2]>,
     /// Throughput in the lowest-throughput window of the measured time. Only for cells with one thread and one direction.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_min_window_bytes_per_s: Option<f64>,
     /// Operations divided by the measured time.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations_per_s: Option<f64>,
+}
+
+impl Measurement {
+    /// The figure by which repeats are ordered.
+    fn main_figure(&self) -> f64 {
+        self.throughput_bytes_per_s.or_else(|| Some(self.latency_ns.as_ref()?.p50 as f64)).unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_of_a_cell_are_those_of_the_median_repeat() {
+        let repeat = |rate| Measurement { throughput_bytes_per_s: Some(rate), ..Measurement::default() };
+        let median = |rates: &[f64]| {
+            let repeats: Vec<_> = rates.iter().map(|rate| repeat(*rate)).collect();
+            Cell::median_of(&repeats).and_then(|median| median.throughput_bytes_per_s)
+        };
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 3.0, 1.0, 2.0]), Some(2.0), "the lower of the two in the middle");
+        assert_eq!(median(&[]), None);
+    }
 }

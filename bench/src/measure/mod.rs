@@ -5,6 +5,7 @@ mod flow;
 mod latency;
 mod ping_pong;
 mod recorder;
+mod warm_up;
 mod watch;
 mod windows;
 
@@ -18,6 +19,7 @@ pub use flow::{Flow, bandwidth};
 pub use latency::{Stream, control, latency};
 pub use ping_pong::{PING_PONG_DEPTH, PingPong, echo, ping_pong, read_byte};
 pub use recorder::Recorder;
+pub use warm_up::{WarmUp, warm_up};
 pub use watch::LoopControl;
 use watch::Watch;
 

@@ -82,6 +82,12 @@ impl Recorder {
         all
     }
 
+    /// The median in nanoseconds; `None` if nothing was recorded.
+    pub fn median_ns(&self) -> Option<u64> {
+        let histogram = self.histogram();
+        (!histogram.is_empty()).then(|| histogram.value_at_quantile(0.5))
+    }
+
     /// The distribution; `None` if nothing was recorded.
     pub fn latency(&self) -> Option<Latency> {
         let histogram = self.histogram();

@@ -7,6 +7,8 @@ use crate::gcd::greatest_common_divisor;
 pub const MOST_CELLS: usize = 100_000;
 /// Maximum number of values of one parameter.
 pub(super) const MOST_VALUES: usize = 4096;
+/// Maximum number of repeats of a cell.
+pub(super) const MOST_REPEATS: u32 = 1000;
 /// Maximum size of one operation. RDMA messages are at most 2 GiB.
 pub(super) const LARGEST_OPERATION_BYTES: u64 = 1 << 30;
 /// Maximum depth. No device offers deeper queues.

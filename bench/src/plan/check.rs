@@ -5,7 +5,7 @@ use peerpath_importers::QueuePairOptions;
 use peerpath_paths::{Explained, Explanation, PathName, Severity, capitalized};
 
 use super::bounds::{
-    DEEPEST, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_THREADS, MOST_VALUES,
+    DEEPEST, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_REPEATS, MOST_THREADS, MOST_VALUES,
     send_queue_drains,
 };
 use super::{Plan, possible};
@@ -59,6 +59,13 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
             "no cell remains to run".into(),
             &plan.notes().first().map_or_else(String::new, |note| format!("{}.", capitalized(note))),
             "Choose a larger size or fewer ranges.",
+        );
+    }
+    if !(1..=MOST_REPEATS).contains(&plan.repeats) {
+        return reject(
+            format!("cannot repeat each cell {} times", plan.repeats),
+            &format!("A cell has 1 to {MOST_REPEATS} repeats."),
+            "Choose another number of repeats.",
         );
     }
     if plan.iterations == Some(0) {

@@ -101,11 +101,16 @@ pub struct Plan {
     pub connection: QueuePairOptions,
     /// CPUs to bind the threads to, in turn. Empty: threads are not bound.
     pub cpus: Vec<u32>,
-    /// Number of operations before the measurement.
+    /// Number of operations per block of the warm-up, which ends when the time per operation is steady
+    /// ([`warm_up`](crate::measure::warm_up)). 0: no warm-up.
     pub warmup: u64,
-    /// Maximum number of operations per cell. `None`: no limit.
+    /// Number of repeats of each cell. Repeats of different cells take turns.
+    pub repeats: u32,
+    /// Determines the order in which the cells of a leg take turns. The same seed leads to the same order.
+    pub seed: u64,
+    /// Maximum number of operations per cell, in all repeats together. `None`: no limit.
     pub iterations: Option<u64>,
-    /// Maximum duration per cell. `None`: no limit. A cell ends at whichever limit it reaches first.
+    /// Maximum duration per cell, of all repeats together. `None`: no limit. A cell ends at whichever limit it reaches first.
     #[serde(serialize_with = "seconds", rename = "duration_s")]
     pub duration: Option<Duration>,
 }
@@ -144,6 +149,8 @@ impl Plan {
             connection: QueuePairOptions::default(),
             cpus: Vec::new(),
             warmup: 0,
+            repeats: 1,
+            seed: 0,
             iterations: Some(1000),
             duration: None,
         }
@@ -157,8 +164,22 @@ impl Plan {
         check::check(self)
     }
 
-    /// The limit of each cell: its maximum number of operations and its maximum duration.
-    pub fn limit(&self) -> Limit {
-        Limit { iterations: self.iterations.unwrap_or(u64::MAX), duration: self.duration.unwrap_or(Duration::MAX) }
+    /// The number of repeats of each cell: that of the plan, or fewer if there are fewer operations.
+    pub fn repeats(&self) -> u32 {
+        self.iterations.map_or(self.repeats, |most| self.repeats.min(u32::try_from(most).unwrap_or(u32::MAX)))
+    }
+
+    /// The limit of one repeat of a cell: an equal share of the maximum number of operations and of the maximum duration. If the
+    /// operations cannot be divided equally, the first repeats have one more.
+    pub fn limit(&self, repeat: u32) -> Limit {
+        let repeats = self.repeats().max(1);
+        let share = |all: u64| {
+            let rest = u64::from(u64::from(repeat) < all % u64::from(repeats));
+            all / u64::from(repeats) + rest
+        };
+        Limit {
+            iterations: self.iterations.map_or(u64::MAX, share),
+            duration: self.duration.map_or(Duration::MAX, |all| all / repeats),
+        }
     }
 }

@@ -184,3 +184,21 @@ fn names_combinations_whose_ranges_are_too_short() {
     let note = "not measured, because a range has at least 4 KiB: 4K in 8 ranges, 4K in 64 ranges, 64K in 64 ranges";
     assert_eq!(plan.notes(), [note]);
 }
+
+#[test]
+fn repeats_divide_the_limits_of_a_cell() {
+    let mut plan = plan(&[Op::Write], &[4096], &[], Mechanism::Auto);
+    (plan.repeats, plan.iterations, plan.duration) = (3, Some(10), Some(Duration::from_secs(6)));
+    let limits: Vec<_> = (0..3).map(|repeat| plan.limit(repeat)).collect();
+    assert_eq!(limits.iter().map(|limit| limit.iterations).collect::<Vec<_>>(), [4, 3, 3]);
+    assert!(limits.iter().all(|limit| limit.duration == Duration::from_secs(2)));
+    (plan.iterations, plan.duration) = (Some(2), None);
+    assert_eq!(plan.repeats(), 2, "each repeat has at least one operation");
+    assert_eq!(plan.limit(0), Limit { iterations: 1, duration: Duration::MAX });
+    plan.iterations = None;
+    assert_eq!((plan.repeats(), plan.limit(2).iterations), (3, u64::MAX));
+    for repeats in [0, 1001] {
+        plan.repeats = repeats;
+        assert!(plan.check().is_err());
+    }
+}

@@ -20,13 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) interrupt: &'a Interrupt,
     pub(super) host: &'a Host,
     pub(super) clock: &'a Clock,
+    /// Limit of the current repeat.
+    pub(super) limit: Limit,
     /// Functions that were removed during the run.
     pub(super) removed: &'a Removed,
-}
-
-impl Context<'_> {
-    /// The limit at which the warm-up of a cell ends.
-    pub(super) fn warmup_limit(&self) -> Limit {
-        Limit { iterations: self.plan.warmup, ..self.plan.limit() }
-    }
 }

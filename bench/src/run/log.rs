@@ -9,7 +9,7 @@ use super::context::Context;
 use crate::cpus;
 use crate::environment::mark_stand_in;
 use crate::failure::Failure;
-use crate::result::{Cell, CellPath, RunResult};
+use crate::result::{CellPath, RunResult};
 use crate::route::Routes;
 use crate::store::Store;
 
@@ -24,16 +24,6 @@ impl Log<'_> {
     /// Saves the current result.
     pub(super) fn save(&self) -> Result<(), Failure> {
         Ok(self.store.save(&self.result)?)
-    }
-
-    /// Adds a completed cell to the result, and saves it.
-    pub(super) fn add(&mut self, cell: Cell) -> Result<(), Failure> {
-        self.result.cells.push(cell);
-        self.save()?;
-        if let Some(cell) = self.result.cells.last() {
-            self.progress.end(cell);
-        }
-        Ok(())
     }
 
     /// Adds the PCI functions of source and target to the result.

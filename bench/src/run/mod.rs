@@ -14,6 +14,7 @@ mod path_checks;
 mod record;
 mod remote;
 mod removed;
+mod rounds;
 mod server;
 mod threads;
 mod transfer;
@@ -45,18 +46,19 @@ pub use server::Server;
 pub trait Progress {
     /// Reports the file that the result is saved to, before the first cell.
     fn saving(&mut self, _file: &Path) {}
-    /// Reports that a cell begins. `what` describes the cell in one line.
-    fn begin(&mut self, what: &str);
-    /// Reports that a cell ended and that the result is saved.
-    fn end(&mut self, cell: &Cell);
+    /// Reports that a repeat of a cell begins. `what` describes the cell in one line. `repeat` is the index of the repeat.
+    fn begin(&mut self, what: &str, repeat: u32);
+    /// Reports that a repeat of a cell ended and that the result is saved. `left` is the number of repeats of this cell that
+    /// follow.
+    fn end(&mut self, cell: &Cell, left: u32);
     /// Reports a failure in addition to the failure that ends the run, e.g. of restoring the host.
     fn failed(&mut self, failure: &Failure);
 }
 
 /// Ignores all progress reports.
 impl Progress for () {
-    fn begin(&mut self, _what: &str) {}
-    fn end(&mut self, _cell: &Cell) {}
+    fn begin(&mut self, _what: &str, _repeat: u32) {}
+    fn end(&mut self, _cell: &Cell, _left: u32) {}
     fn failed(&mut self, _failure: &Failure) {}
 }
 
@@ -109,7 +111,8 @@ impl Runner<'_> {
         let clock = Clock::new();
         let Self { plan, open, changes, interrupt, host, routes, peer, .. } = self;
         let removed = Removed::default();
-        let context = Context { plan, open, changes, interrupt, host, clock: &clock, removed: &removed };
+        let limit = plan.limit(0);
+        let context = Context { plan, open, changes, interrupt, host, clock: &clock, limit, removed: &removed };
         for leg in context.plan.legs() {
             let flow = match peer {
                 None => local::run_leg(context, leg, routes, &mut log)?,

@@ -7,9 +7,9 @@ use peerpath_paths::{Explanation, PathName};
 use super::transfer::Figures;
 use crate::failure::Failure;
 use crate::plan::{CellSpec, Leg, Mechanism};
-use crate::result::{Cell, CellPath, CellTarget, Outcome};
+use crate::result::{Cell, CellPath, CellTarget, Measurement, Outcome};
 
-/// Creates the record of a cell that ended. `warmup` is the number of warm-up operations in the plan.
+/// Creates the record of a cell after one repeat.
 pub(super) fn cell(
     leg: Leg<'_>,
     spec: &CellSpec,
@@ -17,7 +17,6 @@ pub(super) fn cell(
     info: Option<&DeviceInfo>,
     path: CellPath,
     figures: Result<Figures, Failure>,
-    warmup: u64,
 ) -> Cell {
     let direction = spec.spec.and_then(|spec| match spec.role {
         Role::Transfer(Direction::IntoSource) => Some("into_source"),
@@ -38,6 +37,17 @@ pub(super) fn cell(
     // On the staged path, the CPU copies between host memory and the BAR.
     let staged = path.asked == Some(PathName::Staged);
     let is_measured = figures.iterations > 0;
+    let measured = Measurement {
+        iterations: is_measured.then_some(figures.iterations),
+        warmup: figures.warm_up.filter(|_| is_measured).map(|warm_up| warm_up.operations),
+        steady: figures.warm_up.filter(|_| is_measured).and_then(|warm_up| warm_up.steady),
+        verified_bytes: figures.verified_bytes,
+        latency_ns: figures.latency,
+        throughput_bytes_per_s: figures.throughput,
+        throughput_each_way_bytes_per_s: figures.throughput_per_direction,
+        throughput_min_window_bytes_per_s: figures.throughput_min_window,
+        operations_per_s: figures.operations_per_s,
+    };
     Cell {
         id: id(leg, spec),
         path,
@@ -55,18 +65,12 @@ pub(super) fn cell(
         threads: spec.threads,
         qps: spec.qps,
         bidirectional: spec.bidirectional,
-        iterations: is_measured.then_some(figures.iterations),
-        warmup: is_measured.then_some(warmup),
         outcome,
         cause,
         reason,
         remedy,
-        verified_bytes: figures.verified_bytes,
-        latency_ns: figures.latency,
-        throughput_bytes_per_s: figures.throughput,
-        throughput_each_way_bytes_per_s: figures.throughput_per_direction,
-        throughput_min_window_bytes_per_s: figures.throughput_min_window,
-        operations_per_s: figures.operations_per_s,
+        repeats: if is_measured { vec![measured.clone()] } else { Vec::new() },
+        measured,
     }
 }
 

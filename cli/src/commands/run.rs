@@ -19,7 +19,8 @@ use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::peer::client::Client;
 use peerpath_bench::peer::token;
-use peerpath_bench::result::{Outcome, RunResult};
+use peerpath_bench::plan::Plan;
+use peerpath_bench::result::{Cell, Outcome, RunResult};
 use peerpath_bench::route::Routes;
 use peerpath_bench::run::Runner;
 use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
@@ -77,12 +78,12 @@ impl RunCommand {
             peer: peer.as_ref(),
         };
         let total = plan.cell_count();
-        let mut bar = Bar::new(total, command_line);
+        let mut bar = Bar::new(total, plan.repeats(), command_line);
         let result = runner.run(&mut bar);
         bar.finish();
         let result = result?;
         print(&cells::render(result.last_cells(), command_line, terminal::width()))?;
-        print(&summary(&result, total, interrupt.exit_code().is_some(), bar.file()))?;
+        print(&summary(&result, &plan, interrupt.exit_code().is_some(), bar.file()))?;
         Ok(exit_code(&result, &interrupt))
     }
 
@@ -142,19 +143,25 @@ fn count(result: &RunResult, outcome: Outcome) -> usize {
     result.last_cells().iter().filter(|cell| cell.outcome == outcome).count()
 }
 
-/// The lines below the table. `total`: number of cells of the plan. `is_interrupted`: whether a signal ended the run.
-fn summary(result: &RunResult, total: usize, is_interrupted: bool, file: &Path) -> String {
+/// The lines below the table. `is_interrupted`: whether a signal ended the run.
+fn summary(result: &RunResult, plan: &Plan, is_interrupted: bool, file: &Path) -> String {
     let earlier = result.cells.len() - result.last_cells().len();
     let verb = if result.appended.is_empty() {
         "saved".to_owned()
     } else {
         format!("added to {earlier} earlier cells and saved")
     };
-    let done = result.last_cells().len();
+    let (done, total) = (result.last_cells().len(), plan.cell_count());
+    let lacks_repeats = |cell: &&Cell| cell.outcome == Outcome::Passed && cell.repeats.len() < plan.repeats() as usize;
+    let partial = result.last_cells().iter().filter(lacks_repeats).count();
+    let partial = match partial {
+        0 => String::new(),
+        _ => format!(", {partial} of them with fewer than {} repeats", plan.repeats()),
+    };
     let ended = match is_interrupted {
-        true => format!("interrupted after {done} of {total} cells: "),
+        true => format!("interrupted after {done} of {total} cells{partial}: "),
         // The connection to the peer is lost.
-        false if done < total => format!("stopped after {done} of {total} cells: "),
+        false if done < total => format!("stopped after {done} of {total} cells{partial}: "),
         false => String::new(),
     };
     let mut text = format!(

@@ -45,8 +45,8 @@ fn plan(to: &str) -> Plan {
 struct Silent;
 
 impl Progress for Silent {
-    fn begin(&mut self, _what: &str) {}
-    fn end(&mut self, _cell: &Cell) {}
+    fn begin(&mut self, _what: &str, _repeat: u32) {}
+    fn end(&mut self, _cell: &Cell, _left: u32) {}
     fn failed(&mut self, failure: &Failure) {
         panic!("{failure:?}");
     }
@@ -78,11 +78,11 @@ fn measures_and_verifies_through_an_external_importer() {
     assert_eq!(cells, expected);
     for cell in &result.cells {
         assert_eq!(cell.outcome, Outcome::Passed, "{cell:?}");
-        assert!(cell.verified_bytes.is_some_and(|bytes| bytes >= 4096), "{cell:?}");
+        assert!(cell.measured.verified_bytes.is_some_and(|bytes| bytes >= 4096), "{cell:?}");
         assert_eq!((cell.target.kind.as_str(), cell.target.device.as_str()), ("copy", "cpu"));
         assert_eq!((cell.mechanism.as_deref(), cell.engine.as_deref()), (Some("address"), Some("cpu")));
-        assert_eq!(cell.latency_ns.is_some(), cell.mode == "completion", "{cell:?}");
-        assert_eq!(cell.throughput_bytes_per_s.is_some(), cell.mode == "bandwidth", "{cell:?}");
+        assert_eq!(cell.measured.latency_ns.is_some(), cell.mode == "completion", "{cell:?}");
+        assert_eq!(cell.measured.throughput_bytes_per_s.is_some(), cell.mode == "bandwidth", "{cell:?}");
     }
 
     let saved = folder.path().join(RESULT_FILE);

@@ -115,7 +115,7 @@ fn transfers_in_both_directions_and_records_both_hosts() {
             continue;
         }
         assert_eq!(cell.outcome, Outcome::Passed, "{cell:?}");
-        assert!(cell.verified_bytes.unwrap() > 0);
+        assert!(cell.measured.verified_bytes.unwrap() > 0);
         assert!(cell.far.is_some());
         assert_eq!((cell.target.device.as_str(), cell.engine.as_deref()), ("copy0", Some("cpu")));
     }
@@ -139,7 +139,7 @@ fn runs_a_lane_per_thread() {
     for cell in &result.cells {
         let unanswered = cell.mode == "pingpong" && (cell.op == "read" || cell.op == "fetch_add");
         assert_eq!(cell.outcome, if unanswered { Outcome::Waived } else { Outcome::Passed }, "{cell:?}");
-        assert!(unanswered || cell.iterations == Some(10 * u64::from(cell.threads)), "{cell:?}");
+        assert!(unanswered || cell.measured.iterations == Some(10 * u64::from(cell.threads)), "{cell:?}");
     }
 }
 
@@ -156,11 +156,11 @@ fn both_sides_post_at_once_and_are_counted() {
     for cell in &result.cells {
         assert!(cell.bidirectional, "{cell:?}");
         assert_eq!(cell.outcome, Outcome::Passed, "{cell:?}");
-        assert_eq!(cell.iterations, Some(2 * 10 * u64::from(cell.threads)), "{cell:?}");
-        let (total, directions) = (cell.throughput_bytes_per_s, cell.throughput_each_way_bytes_per_s);
+        assert_eq!(cell.measured.iterations, Some(2 * 10 * u64::from(cell.threads)), "{cell:?}");
+        let (total, directions) = (cell.measured.throughput_bytes_per_s, cell.measured.throughput_each_way_bytes_per_s);
         let [forward, reverse] = directions.unwrap();
         assert!(forward > 0.0 && reverse > 0.0 && (forward + reverse - total.unwrap()).abs() < 1.0, "{cell:?}");
-        assert_eq!(cell.throughput_min_window_bytes_per_s, None);
+        assert_eq!(cell.measured.throughput_min_window_bytes_per_s, None);
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::export_spec::ExportSpec;
 use super::super::threads;
 use super::super::transfer::Figures;
 use super::cell::LocalCell;
-use crate::measure::{self, MeasureError, Recorder};
+use crate::measure::{self, MeasureError, Recorder, WarmUp};
 use crate::result::CellPath;
 use crate::route::Routes;
 
@@ -33,21 +33,23 @@ pub(super) fn measure(
         cell.register_observed(&cell.export()?, routes, path)?.unregister()?;
     }
     // Each thread has its own buffers and registrations.
-    let Context { plan, interrupt, clock, .. } = cell.context;
-    let (warmup, limit) = (cell.context.warmup_limit(), plan.limit());
+    let Context { plan, interrupt, clock, limit, .. } = cell.context;
     let threads = vec![(); cell.spec.threads as usize];
     let timed = threads::run_together(threads, threads::round_robin(&plan.cpus), |()| {
-        let mut timed = Timed { recorder: Recorder::new(clock.clone()), mechanism: None, exported: None };
-        let mut discarded = Recorder::new(clock.clone());
-        measure::control(warmup, &mut discarded, interrupt, |clock| timed.step(cell, role, clock))?;
+        let mut timed = Timed::default();
+        let mut run = |limit, recorder: &mut Recorder| {
+            measure::control(limit, recorder, interrupt, |clock| timed.step(cell, role, clock))
+        };
+        let warm_up = measure::warm_up(plan.warmup, limit, clock, &mut run)?;
         let mut recorder = Recorder::new(clock.clone());
-        measure::control(limit, &mut recorder, interrupt, |clock| timed.step(cell, role, clock))?;
-        Ok(Timed { recorder, ..timed })
+        run(limit, &mut recorder)?;
+        Ok((recorder, warm_up, timed))
     })?;
-    let recorder = Recorder::all(timed.iter().map(|timed| &timed.recorder));
-    let (mechanism, exported) =
-        timed.into_iter().next().map_or((None, None), |timed| (timed.mechanism, timed.exported));
-    Ok(Figures { iterations: recorder.count(), latency: recorder.latency(), mechanism, exported, ..Figures::default() })
+    let recorder = Recorder::all(timed.iter().map(|(recorder, ..)| recorder));
+    let warm_up = timed.iter().map(|(_, warm_up, _)| *warm_up).reduce(WarmUp::and);
+    let Timed { mechanism, exported } = timed.into_iter().next().map(|(.., timed)| timed).unwrap_or_default();
+    let (iterations, latency) = (recorder.count(), recorder.latency());
+    Ok(Figures { iterations, latency, warm_up, mechanism, exported, ..Figures::default() })
 }
 
 /// Times the registration of the staging buffer. A staged path supports no other control operation.
@@ -103,8 +105,7 @@ pub(super) fn measure_kernel_calls(
             Explanation::uncaused(why, "Time `register` instead."),
         ));
     }
-    let Context { plan, interrupt, clock, .. } = cell.context;
-    let limit = plan.limit();
+    let Context { interrupt, clock, limit, .. } = cell.context;
     let mut recorder = Recorder::new(clock.clone());
     let start = clock.raw();
     while recorder.count() < limit.iterations && clock.delta(start, clock.raw()) < limit.duration {
@@ -133,9 +134,9 @@ pub(super) fn measure_kernel_calls(
     Ok(Figures { iterations: recorder.count(), latency: recorder.latency(), ..figures })
 }
 
-/// Measurements of one thread, the mechanism of its registration, and the origin of its exported buffer.
+/// The mechanism of a thread's registrations, and the origin of its exported buffers.
+#[derive(Default)]
 struct Timed {
-    recorder: Recorder,
     mechanism: Option<&'static str>,
     exported: Option<Origin>,
 }

@@ -24,9 +24,10 @@ use super::log::Log;
 use super::path_checks::{as_asked, as_predicted, without_faults};
 use super::record;
 use super::removed::{LegRemovals, attribute};
+use super::rounds::{self, Repeat};
 use super::transfer::Figures;
 use crate::failure::Failure;
-use crate::plan::{CellSpec, Leg};
+use crate::plan::Leg;
 use crate::result::{Cell, CellPath};
 use crate::route::Routes;
 use cell::LocalCell;
@@ -107,19 +108,17 @@ fn run_cells(
         log.note_functions(context, routes, &local.origin(), local.info());
         log.warn_of_remote_threads(context, local.info());
     }
-    for spec in plan.cells(leg) {
+    rounds::run(plan, leg, log, |repeat, log| {
         if context.interrupt.ends_run() {
-            return Ok(ControlFlow::Break(()));
+            return None;
         }
         local.close_removed();
-        log.progress.begin(&record::describe(leg, &spec));
-        let Some(cell) = local.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
+        let cell = local.run_cell(repeat, routes)?;
         // Close before the result is saved, because the kernel waits until the function is closed.
         local.close_removed();
         log.note_bridges(routes, &cell.path);
-        log.add(cell)?;
-    }
-    Ok(ControlFlow::Continue(()))
+        Some(cell)
+    })
 }
 
 impl LocalLeg<'_> {
@@ -154,8 +153,8 @@ impl LocalLeg<'_> {
         }
     }
 
-    /// Runs a cell; `None` if it was interrupted.
-    fn run_cell(&self, spec: &CellSpec, routes: &mut Routes) -> Option<Cell> {
+    /// Runs a repeat of a cell; `None` if it was interrupted.
+    fn run_cell(&self, Repeat { spec, index }: Repeat<'_>, routes: &mut Routes) -> Option<Cell> {
         let (origin, info) = (self.origin(), self.info());
         let export = ExportSpec::of(&origin, spec);
         let described_by_peer = matches!(self.leg.source, Source::Socket { .. });
@@ -167,7 +166,7 @@ impl LocalLeg<'_> {
             (Err(failure), ..) | (_, Err(failure), ..) | (_, _, Err(failure), _) => Err(failure.clone().into()),
             (.., Err(error)) => Err(error.into()),
             (Ok(exporter), Ok(device), Ok(_), Ok(export)) => {
-                let context = self.context;
+                let context = Context { limit: self.context.plan.limit(index), ..self.context };
                 let cell = LocalCell { context, exporter: &***exporter, device, spec, export: &export };
                 as_predicted(&path)
                     .and_then(|()| measure(cell, routes, &mut path))
@@ -181,7 +180,7 @@ impl LocalLeg<'_> {
             Err(CellError::Interrupted) => return None,
             Err(CellError::Failure(failure)) => Err(failure),
         };
-        Some(record::cell(self.leg, spec, origin, info, path, figures, self.context.plan.warmup))
+        Some(record::cell(self.leg, spec, origin, info, path, figures))
     }
 }
 

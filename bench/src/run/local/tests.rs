@@ -123,8 +123,8 @@ impl Registration for Registered {
 struct Observed(&'static Fake, Vec<usize>);
 
 impl Progress for Observed {
-    fn begin(&mut self, _what: &str) {}
-    fn end(&mut self, _cell: &Cell) {
+    fn begin(&mut self, _what: &str, _repeat: u32) {}
+    fn end(&mut self, _cell: &Cell, _left: u32) {
         self.1.push(self.0.opened.load(Ordering::Relaxed));
     }
     fn failed(&mut self, failure: &crate::failure::Failure) {
@@ -134,12 +134,17 @@ impl Progress for Observed {
 
 /// Runs three cells on each target, and observes the first target's device.
 fn run(interrupt: &Interrupt, targets: &[&'static Fake]) -> (RunResult, Vec<usize>) {
+    run_repeats(1, interrupt, targets)
+}
+
+/// Runs each cell this often.
+fn run_repeats(repeats: u32, interrupt: &Interrupt, targets: &[&'static Fake]) -> (RunResult, Vec<usize>) {
     let targets_of_plan = targets.iter().map(|&importer| Target { importer, address: "fake0".into() }).collect();
     let plan = Plan {
         ops: vec![Op::Register],
         sizes_bytes: vec![4096, 8192, 16384],
-        warmup: 1,
         iterations: Some(200),
+        repeats,
         ..Plan::new(vec!["host:64K".parse().unwrap()], targets_of_plan)
     };
     let folder = tempfile::tempdir().unwrap();
@@ -169,7 +174,7 @@ fn outcomes(result: &RunResult) -> Vec<(Outcome, Option<Cause>)> {
 #[test]
 fn a_removal_fails_the_running_and_later_cells_and_the_run_continues() {
     let interrupt = Interrupt::default();
-    // The second cell is running: the first one registers 202 times.
+    // The second cell is running: the first one registers 201 times.
     let (removed, other) = (fake(300, NEVER, &interrupt), fake(NEVER, NEVER, &interrupt));
     let (result, open) = run(&interrupt, &[removed, other]);
     let (passed, failed) = ((Outcome::Passed, None), (Outcome::Failed, Some(Cause::Removed)));
@@ -178,7 +183,7 @@ fn a_removal_fails_the_running_and_later_cells_and_the_run_continues() {
     // The kernel waits until the device is closed, so it is closed before the cell is saved, and never opened again.
     assert_eq!(open, [1, 0, 0, 0, 0, 0]);
     // The measurement ends at the next check, long before its last registration.
-    assert!(removed.registered.load(Ordering::Relaxed) < 202 + 202);
+    assert!(removed.registered.load(Ordering::Relaxed) < 201 + 201);
     assert!(result.cells[1].remedy.as_ref().unwrap().contains("rescan"));
 }
 
@@ -186,7 +191,7 @@ fn a_removal_fails_the_running_and_later_cells_and_the_run_continues() {
 fn a_cell_that_ends_before_the_removal_is_noticed_passes() {
     let interrupt = Interrupt::default();
     // The last registration of the first cell.
-    let fake = fake(201, NEVER, &interrupt);
+    let fake = fake(200, NEVER, &interrupt);
     let (result, open) = run(&interrupt, &[fake]);
     let failed = (Outcome::Failed, Some(Cause::Removed));
     assert!(matches!(outcomes(&result)[..], [_, second, third] if second == failed && third == failed));
@@ -200,4 +205,40 @@ fn a_signal_at_the_same_time_interrupts_the_run() {
     assert_eq!(outcomes(&result), [(Outcome::Passed, None)]);
     assert!(result.run.interrupted);
     assert_eq!(open, [1]);
+}
+
+fn counts(result: &RunResult) -> Vec<Vec<Option<u64>>> {
+    result.cells.iter().map(|cell| cell.repeats.iter().map(|repeat| repeat.iterations).collect()).collect()
+}
+
+#[test]
+fn repeats_share_the_operations_and_the_result_keeps_each_of_them() {
+    let interrupt = Interrupt::default();
+    let (result, saved) = run_repeats(3, &interrupt, &[fake(NEVER, NEVER, &interrupt)]);
+    assert_eq!(counts(&result), vec![[Some(67), Some(67), Some(66)]; 3]);
+    assert_eq!(result.cells.iter().map(|cell| cell.size_bytes).collect::<Vec<_>>(), [4096, 8192, 16384]);
+    assert!(result.cells.iter().all(|cell| cell.repeats.contains(&cell.measured)));
+    assert_eq!(saved.len(), 9, "the result is saved after each repeat");
+    assert_eq!(result.run.plan["repeats"], 3);
+}
+
+#[test]
+fn an_interrupted_run_keeps_the_repeats_that_ended() {
+    let interrupt = Interrupt::default();
+    // Each repeat registers 68 times, so the fifth one is running.
+    let (result, _) = run_repeats(3, &interrupt, &[fake(NEVER, 300, &interrupt)]);
+    assert!(result.run.interrupted && outcomes(&result).iter().all(|outcome| *outcome == (Outcome::Passed, None)));
+    let counts = counts(&result).concat();
+    assert_eq!((result.cells.len(), counts.len()), (3, 4));
+}
+
+#[test]
+fn a_cell_that_fails_in_a_later_repeat_has_no_figures_but_keeps_its_repeats() {
+    let interrupt = Interrupt::default();
+    let (result, saved) = run_repeats(3, &interrupt, &[fake(300, NEVER, &interrupt)]);
+    assert_eq!(outcomes(&result), [(Outcome::Failed, Some(Cause::Removed)); 3]);
+    assert!(result.cells.iter().all(|cell| cell.measured == Default::default()));
+    assert_eq!(counts(&result).concat().len(), 4);
+    // The fifth repeat fails, and so do the next one of each other cell. None is repeated.
+    assert_eq!(saved.len(), 4 + 3);
 }

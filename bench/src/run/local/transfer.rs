@@ -82,6 +82,7 @@ pub(super) fn measure(
         ));
     }
     let transfers = Transfers {
+        limit: cell.context.limit,
         plan,
         interrupt: cell.context.interrupt,
         clock: cell.context.clock,

@@ -163,6 +163,7 @@ impl RemoteCell<'_> {
         }
         let figures = Figures { exported: Some(opened.source.clone()), ..Figures::default() };
         let transfers = Transfers {
+            limit: context.limit,
             plan: context.plan,
             interrupt: context.interrupt,
             clock: context.clock,

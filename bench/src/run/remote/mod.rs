@@ -18,10 +18,11 @@ use super::log::Log;
 use super::path_checks::{as_asked, without_faults};
 use super::record::{self, target_of};
 use super::removed::LegRemovals;
+use super::rounds::{self, Repeat};
 use super::transfer::Figures;
 use crate::failure::Failure;
 use crate::peer::client::Client;
-use crate::plan::{CellSpec, Leg};
+use crate::plan::Leg;
 use crate::result::{Cell, CellPath, FarSide};
 use crate::route::Routes;
 use cell::{CellRecord, RemoteCell};
@@ -65,22 +66,19 @@ pub(super) fn run_leg(
     if removed.is_none() {
         log.note_functions(context, routes, &remote.far_side(routes).source, remote.info());
     }
-    for spec in plan.cells(leg) {
-        if interrupt.is_signalled() {
-            return Ok(ControlFlow::Break(()));
+    let mut is_lost = false;
+    rounds::run(plan, leg, log, |repeat, _| {
+        // If the connection is lost, the last saved cell contains the reason.
+        if is_lost || interrupt.is_signalled() {
+            return None;
         }
         remote.close_removed();
-        log.progress.begin(&record::describe(leg, &spec));
-        let Some(cell) = remote.run_cell(&spec, routes) else { return Ok(ControlFlow::Break(())) };
+        let cell = remote.run_cell(repeat, routes)?;
         // Close before the result is saved, because the kernel waits until the function is closed.
         remote.close_removed();
-        log.add(cell)?;
-        // If the connection is lost, the last saved cell contains the reason.
-        if interrupt.ends_run() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    Ok(ControlFlow::Continue(()))
+        is_lost = interrupt.ends_run();
+        Some(cell)
+    })
 }
 
 impl RemoteLeg<'_> {
@@ -122,8 +120,9 @@ impl RemoteLeg<'_> {
         FarSide { source, target: target_of(leg, self.info()), path }
     }
 
-    /// Runs a cell; `None` if it was interrupted.
-    fn run_cell(&self, spec: &CellSpec, routes: &mut Routes) -> Option<Cell> {
+    /// Runs a repeat of a cell; `None` if it was interrupted.
+    fn run_cell(&self, repeat: Repeat<'_>, routes: &mut Routes) -> Option<Cell> {
+        let spec = repeat.spec;
         let (leg, info, offer) = (self.leg, self.info(), self.peer.offer());
         let mut record = CellRecord {
             source: unopened(leg.source),
@@ -131,30 +130,31 @@ impl RemoteLeg<'_> {
             mechanism: None,
             far: self.far_side(routes),
         };
-        let figures = match self.measure(spec, routes, &mut record) {
+        let figures = match self.measure(repeat, routes, &mut record) {
             Ok(figures) => Ok(figures),
             Err(CellError::Interrupted) => return None,
             Err(CellError::Failure(failure)) => Err(failure),
         };
         let CellRecord { source, path, mechanism, far } = record;
         let soft = info.is_some_and(|info| info.soft_rdma) || offer.environment.soft_rdma;
-        let mut cell = record::cell(leg, spec, source, info, path, figures, self.context.plan.warmup);
+        let mut cell = record::cell(leg, spec, source, info, path, figures);
         cell.engine = cell.engine.map(|engine| if soft { "cpu".into() } else { engine });
-        cell.mechanism = mechanism.filter(|_| cell.iterations.is_some());
+        cell.mechanism = mechanism.filter(|_| cell.measured.iterations.is_some());
         cell.target = offer.target.clone();
         cell.id = record::id_with_peer(leg, spec);
         cell.far = Some(far);
         Some(cell)
     }
 
-    fn measure(&self, spec: &CellSpec, routes: &mut Routes, record: &mut CellRecord) -> Result<Figures, CellError> {
+    fn measure(&self, repeat: Repeat<'_>, routes: &mut Routes, record: &mut CellRecord) -> Result<Figures, CellError> {
+        let Repeat { spec, index } = repeat;
+        let context = Context { limit: self.context.plan.limit(index), ..self.context };
         let figures = match (&self.far, &self.device) {
             (Err(failure), _) | (_, Err(failure)) => Err(failure.clone().into()),
             (Ok(far), Ok(device)) => {
                 let far = far.as_ref().map(|far| &***far);
                 let removed = &|| self.removed();
-                let cell =
-                    RemoteCell { context: self.context, peer: self.peer, leg: self.leg, spec, far, device, removed };
+                let cell = RemoteCell { context, peer: self.peer, leg: self.leg, spec, far, device, removed };
                 cell.measure(routes, record).and_then(|figures| as_asked(&record.path, spec, figures))
             }
         };

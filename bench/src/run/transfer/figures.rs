@@ -7,7 +7,7 @@ use quanta::Clock;
 
 use super::LaneResult;
 use super::streams::streams;
-use crate::measure::Recorder;
+use crate::measure::{Recorder, WarmUp};
 use crate::plan::{CellSpec, Mode};
 use crate::result::Latency;
 
@@ -15,6 +15,8 @@ use crate::result::Latency;
 #[derive(Default)]
 pub(in crate::run) struct Figures {
     pub(in crate::run) iterations: u64,
+    /// `None` if the cell had no warm-up.
+    pub(in crate::run) warm_up: Option<WarmUp>,
     pub(in crate::run) verified_bytes: Option<u64>,
     pub(in crate::run) latency: Option<Latency>,
     /// Bytes per second.
@@ -36,7 +38,8 @@ pub(super) fn conclude(spec: &CellSpec, results: &[LaneResult], clock: &Clock, f
         per_lane.fold(0, |sum: u64, operations| sum.saturating_add(*operations))
     };
     let operations = (0..streams(spec)).map(operations_of).fold(0, u64::saturating_add);
-    let mut figures = Figures { iterations: operations, ..figures };
+    let warm_up = results.iter().filter_map(|result| result.warm_up).reduce(WarmUp::and).or(figures.warm_up);
+    let mut figures = Figures { iterations: operations, warm_up, ..figures };
     let Some((first, others)) = results.split_first() else { return figures };
     if spec.mode != Mode::Bandwidth {
         figures.by_device = results.iter().any(|result| result.recorder.is_by_device());

@@ -20,7 +20,7 @@ use super::cell_error::CellError;
 use super::threads;
 use crate::interrupt::Interrupt;
 use crate::layout::Layout;
-use crate::measure::{self, Flow, Limit, MeasureError, Recorder, Stream};
+use crate::measure::{self, Flow, Limit, MeasureError, Recorder, Stream, WarmUp};
 use crate::peer::error::PeerError;
 use crate::peer::message::{Post, Posted};
 use crate::peer::remote_memory::RemoteMemory;
@@ -45,6 +45,8 @@ const LONGEST_DELIVERY: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy)]
 pub(super) struct Transfers<'a> {
     pub(super) plan: &'a Plan,
+    /// Limit of the measurement.
+    pub(super) limit: Limit,
     pub(super) interrupt: &'a Interrupt,
     pub(super) clock: &'a Clock,
     pub(super) spec: &'a CellSpec,
@@ -64,6 +66,8 @@ struct LaneResult {
     throughputs: Vec<measure::Throughput>,
     /// Duration of the peer's stream, measured by the peer's clock. `None` if the peer posts no stream.
     peer_duration: Option<Duration>,
+    /// The warm-up of a ping-pong, which the timed function includes.
+    warm_up: Option<WarmUp>,
 }
 
 impl<'a> Transfers<'a> {
@@ -93,8 +97,8 @@ impl<'a> Transfers<'a> {
         };
         // In ping-pong, the timed function includes the warm-up, because the responder does not run yet.
         for stream in (0..streams).filter(|_| spec.mode != Mode::PingPong) {
-            let warmup = Limit { iterations: self.plan.warmup, ..self.plan.limit() };
-            let operations = self.run_untimed(lanes, stream, warmup)?;
+            let (warm_up, operations) = self.warm_up(lanes, stream)?;
+            figures.warm_up = figures.warm_up.map_or(Some(warm_up), |earlier| Some(earlier.and(warm_up)));
             self.refill_receives(lanes, stream, &operations)?;
         }
         // Fill the memory after the warm-up, so that data of the warm-up counts as stale.
@@ -171,6 +175,30 @@ impl<'a> Transfers<'a> {
         }
     }
 
+    /// Warms up one stream on every lane, one lane after the other, with one operation at a time. Returns the operations per
+    /// lane.
+    fn warm_up(self, lanes: &mut [Lane<'_>], stream: usize) -> Result<(WarmUp, Vec<u64>), CellError> {
+        let Self { plan, limit, clock, interrupt, spec, .. } = self;
+        if self.poster(stream).is_some() {
+            // The peer reports only when it has ended, so its times per block are unknown.
+            let operations = self.run_untimed(lanes, stream, Limit { iterations: plan.warmup, ..limit })?;
+            let most = operations.iter().copied().max().unwrap_or(0);
+            return Ok((WarmUp { operations: most, steady: None }, operations));
+        }
+        let warm_ups = lanes.iter_mut().map(|lane| {
+            let mut stream = stream_of(spec, stream, &lane.layouts[stream]);
+            measure::warm_up(plan.warmup, limit, clock, |limit, recorder| {
+                let operations = measure::latency(lane.data_plane(), stream, limit, recorder, interrupt)?;
+                stream.first += operations;
+                Ok(operations)
+            })
+        });
+        let warm_ups = warm_ups.collect::<Result<Vec<_>, _>>()?;
+        let operations = warm_ups.iter().map(|warm_up| warm_up.operations).collect();
+        let none = WarmUp { operations: 0, steady: None };
+        Ok((warm_ups.into_iter().reduce(WarmUp::and).unwrap_or(none), operations))
+    }
+
     /// Runs the operations of one stream (one direction of the cell) on every lane, untimed. Returns the operations per lane.
     fn run_untimed(self, lanes: &mut [Lane<'_>], stream: usize, limit: Limit) -> Result<Vec<u64>, CellError> {
         if let Some(remote) = self.poster(stream) {
@@ -235,7 +263,7 @@ impl<'a> Transfers<'a> {
     /// Runs the timed transfers with one thread per lane. If the peer posts as well, it does so at the same time.
     fn run_timed(self, lanes: &mut [Lane<'_>]) -> Result<Vec<LaneResult>, CellError> {
         let Self { spec, clock, interrupt, .. } = self;
-        let (flow, limit) = (self.flow(), self.plan.limit());
+        let (flow, limit) = (self.flow(), self.limit);
         let remote = (0..streams(spec)).find_map(|stream| self.poster(stream));
         if let Some(remote) = remote {
             remote.post(self.post(lanes, limit))?;
@@ -249,11 +277,17 @@ impl<'a> Transfers<'a> {
             if spec.mode == Mode::Completion {
                 let operations =
                     vec![measure::latency(lane.data_plane(), streams[0], limit, &mut recorder, interrupt)?];
-                return Ok(LaneResult { recorder, operations, throughputs: Vec::new(), peer_duration: None });
+                return Ok(LaneResult {
+                    recorder,
+                    operations,
+                    throughputs: Vec::new(),
+                    peer_duration: None,
+                    warm_up: None,
+                });
             }
             let throughputs = measure::bandwidth(lane.data_plane(), &streams, flow, limit, clock, interrupt)?;
             let operations = throughputs.iter().map(|throughput| throughput.operations).collect();
-            Ok(LaneResult { recorder, operations, throughputs, peer_duration: None })
+            Ok(LaneResult { recorder, operations, throughputs, peer_duration: None, warm_up: None })
         })?;
         if let Some(remote) = remote {
             let Posted { operations, nanoseconds } = self.wait_for_peer(remote, lanes)?;

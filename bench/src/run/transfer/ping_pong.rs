@@ -21,7 +21,7 @@ enum Role<'a> {
 /// Runs ping-pong with two threads per lane: the timed initiator and the responder. If a peer is the responder, only the
 /// initiator runs here.
 pub(super) fn run(transfers: Transfers<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<LaneResult>, CellError> {
-    let Transfers { plan, spec, clock, near, interrupt, .. } = transfers;
+    let Transfers { plan, limit, spec, clock, near, interrupt, .. } = transfers;
     let last_bytes: Vec<u8> = match near {
         Access::Local(view) => {
             let last = |lane: &Lane<'_>| last_byte_of(spec.op, &lane.layouts[0]).buffer_offset;
@@ -44,13 +44,12 @@ pub(super) fn run(transfers: Transfers<'_>, lanes: &mut [Lane<'_>]) -> Result<Ve
         initiators.push(Role::Initiator { end: &mut **end, ping_pong, stop_responder: stop });
     }
     initiators.extend(responders);
-    let limits = (Limit { iterations: plan.warmup, ..plan.limit() }, plan.limit());
     let results = threads::run_together(initiators, threads::round_robin(&plan.cpus), |role| match role {
         Role::Responder { end, ping_pong, arrived_before, stop } => {
             measure::echo(end, ping_pong, arrived_before, clock, &stop).map(|_| None)
         }
         Role::Initiator { end, ping_pong, stop_responder } => {
-            let result = run_initiator(end, ping_pong, limits, clock, interrupt);
+            let result = run_initiator(end, ping_pong, (plan.warmup, limit), clock, interrupt);
             stop_responder.stop();
             result.map(Some)
         }
@@ -75,25 +74,34 @@ pub(in crate::run) fn last_byte_of(op: Op, layout: &Layout) -> Transfer {
 /// Runs the initiator: warms up, then measures.
 fn run_initiator(
     end: &mut dyn ConnectedEnd,
-    ping_pong: PingPong<'_>,
-    (warmup, limit): (Limit, Limit),
+    mut ping_pong: PingPong<'_>,
+    (block, limit): (u64, Limit),
     clock: &Clock,
     interrupt: &Interrupt,
 ) -> Result<LaneResult, MeasureError> {
-    let (mut discarded, mut recorder) = (Recorder::new(clock.clone()), Recorder::new(clock.clone()));
-    let (_, sent_before) = measure::ping_pong(end, ping_pong, warmup, &mut discarded, interrupt)?;
-    // The warm-up may have changed the byte in the responder's memory: it equals the last byte that the initiator wrote.
-    let last_byte = match ping_pong.op {
-        Op::Write if sent_before > 0 => {
-            measure::read_byte(&*end.far(), last_byte_of(ping_pong.op, ping_pong.layout).far_offset)?
+    let mut sent = 0;
+    let warm_up = measure::warm_up(block, limit, clock, |limit, recorder| {
+        let (round_trips, sent_now) = measure::ping_pong(end, ping_pong, limit, recorder, interrupt)?;
+        ping_pong.rounds += sent_now;
+        if ping_pong.op == Op::Write && sent_now > 0 {
+            // The byte in the responder's memory has changed: it equals the last byte that the initiator wrote.
+            let last_byte = last_byte_of(ping_pong.op, ping_pong.layout).far_offset;
+            ping_pong.last_byte = measure::read_byte(&*end.far(), last_byte)?;
         }
-        _ => ping_pong.last_byte,
-    };
-    let ping_pong = PingPong { rounds: sent_before, last_byte, ..ping_pong };
-    let (_, sent) = measure::ping_pong(end, ping_pong, limit, &mut recorder, interrupt)?;
+        sent += sent_now;
+        Ok(round_trips)
+    })?;
+    let mut recorder = Recorder::new(clock.clone());
+    let (_, measured) = measure::ping_pong(end, ping_pong, limit, &mut recorder, interrupt)?;
     // Sends use the slots in turn, writes use only the first slot.
-    let operations = if ping_pong.op == Op::Send { sent_before + sent } else { sent.min(1) };
-    Ok(LaneResult { recorder, operations: vec![operations], throughputs: Vec::new(), peer_duration: None })
+    let operations = if ping_pong.op == Op::Send { sent + measured } else { measured.min(1) };
+    Ok(LaneResult {
+        recorder,
+        operations: vec![operations],
+        throughputs: Vec::new(),
+        peer_duration: None,
+        warm_up: Some(warm_up),
+    })
 }
 
 /// Offset in the initiator's memory at which the reply of each lane arrives.

@@ -1,6 +1,6 @@
 //! The cells of a result as a table.
 
-use peerpath_bench::result::{Cell, CellTarget, Latency, Outcome};
+use peerpath_bench::result::{Cell, CellTarget, Latency, Measurement, Outcome};
 use peerpath_exporter::{Origin, SourceKind};
 use peerpath_paths::{PathName, printable};
 use peerpath_report::units;
@@ -51,8 +51,9 @@ fn columns(cells: &[Cell]) -> Vec<CellColumn> {
         column(true, number("p50", 0), |cell| or_dash(latency(cell, |latency| latency.p50))),
         column(true, number("p99", 3), |cell| or_dash(p99(cell))),
         column(true, number("throughput", 0), throughput),
+        column(any(|cell| spread(cell).is_some()), number("spread", 2), |cell| or_dash(spread(cell))),
         column(any(|cell| cell.bidirectional), number("each way", 4), each_way),
-        column(true, number("verified", 4), |cell| or_dash(cell.verified_bytes.map(units::bytes))),
+        column(true, number("verified", 4), |cell| or_dash(cell.measured.verified_bytes.map(units::bytes))),
         column(true, text("outcome", 0), |cell| outcome(cell).to_owned()),
     ];
     columns.into_iter().flatten().collect()
@@ -140,21 +141,32 @@ pub(super) fn path(cell: &Cell) -> String {
 }
 
 fn latency(cell: &Cell, pick: fn(&Latency) -> u64) -> Option<String> {
-    cell.latency_ns.as_ref().map(|latency| units::nanoseconds(pick(latency) as f64))
+    cell.measured.latency_ns.as_ref().map(|latency| units::nanoseconds(pick(latency) as f64))
 }
 
 /// The 99th percentile of the latency. With fewer than 100 samples it is the maximum, so there is none.
 pub(super) fn p99(cell: &Cell) -> Option<String> {
-    latency(cell, |latency| latency.p99).filter(|_| cell.iterations.is_some_and(|samples| samples >= 100))
+    latency(cell, |latency| latency.p99).filter(|_| cell.measured.iterations.is_some_and(|samples| samples >= 100))
 }
 
 pub(super) fn throughput(cell: &Cell) -> String {
     let sum = if cell.bidirectional { " sum" } else { "" };
-    or_dash(cell.throughput_bytes_per_s.map(|rate| units::bytes_per_second(rate) + sum))
+    or_dash(cell.measured.throughput_bytes_per_s.map(|rate| units::bytes_per_second(rate) + sum))
+}
+
+/// The spread of the repeats: largest minus smallest throughput (or median latency), in percent of the figure shown. `None` with
+/// fewer than two repeats.
+fn spread(cell: &Cell) -> Option<String> {
+    let figure =
+        |repeat: &Measurement| repeat.throughput_bytes_per_s.or_else(|| Some(repeat.latency_ns.as_ref()?.p50 as f64));
+    let figures: Vec<f64> = cell.repeats.iter().filter_map(figure).collect();
+    let (smallest, largest) = (figures.iter().copied().reduce(f64::min)?, figures.iter().copied().reduce(f64::max)?);
+    let shown = figure(&cell.measured).filter(|shown| *shown > 0.0 && figures.len() > 1)?;
+    Some(format!("{:.1} %", (largest - smallest) / shown * 100.0))
 }
 
 fn each_way(cell: &Cell) -> String {
-    let rates = cell.throughput_each_way_bytes_per_s;
+    let rates = cell.measured.throughput_each_way_bytes_per_s;
     or_dash(rates.map(|rates| rates.map(units::bytes_per_second).join(" + ")))
 }
 
@@ -224,9 +236,9 @@ pub(super) mod tests {
     #[test]
     fn says_that_both_ways_is_a_sum() {
         let mut measured = cell("write", 4096);
-        (measured.mode, measured.bidirectional, measured.latency_ns) = ("bandwidth".to_owned(), true, None);
-        measured.throughput_bytes_per_s = Some(3e9);
-        measured.throughput_each_way_bytes_per_s = Some([1e9, 2e9]);
+        (measured.mode, measured.bidirectional, measured.measured.latency_ns) = ("bandwidth".to_owned(), true, None);
+        measured.measured.throughput_bytes_per_s = Some(3e9);
+        measured.measured.throughput_each_way_bytes_per_s = Some([1e9, 2e9]);
         let text = table(&[measured], usize::MAX);
         for words in ["bandwidth, both ways", "3.00 GB/s sum", "1.00 GB/s + 2.00 GB/s", "the sum of both directions"] {
             assert!(text.contains(words), "{words}: {text}");
@@ -240,7 +252,7 @@ pub(super) mod tests {
             (cell.path.asked, cell.path.observed) =
                 (Some(PathName::HostBridgeTranslated), PathName::HostBridgeTranslated);
         }
-        (cells[1].outcome, cells[1].latency_ns) = (Outcome::Waived, None);
+        (cells[1].outcome, cells[1].measured.latency_ns) = (Outcome::Waived, None);
         cells[1].reason = Some("a reason of many words ".repeat(9));
         cells[1].remedy = Some("a remedy of many words ".repeat(9));
         let text = table(&cells, 80);

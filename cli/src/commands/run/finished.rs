@@ -12,11 +12,11 @@ use crate::text_layout::shortened;
 pub(super) fn line(done: usize, total: usize, cell: &Cell, width: usize) -> String {
     let digits = total.to_string().len();
     let mut parts = vec![format!("[{done:>digits$}/{total}] {}", cells::outcome(cell)), operation(cell)];
-    if let Some(latency) = &cell.latency_ns {
+    if let Some(latency) = &cell.measured.latency_ns {
         parts.push(format!("p50 {}", units::nanoseconds(latency.p50 as f64)));
     }
     parts.extend(cells::p99(cell).map(|p99| format!("p99 {p99}")));
-    parts.extend(cell.throughput_bytes_per_s.map(|_| cells::throughput(cell)));
+    parts.extend(cell.measured.throughput_bytes_per_s.map(|_| cells::throughput(cell)));
     if cell.outcome == Outcome::Passed {
         parts.push(cells::path(cell));
     } else {
@@ -52,7 +52,7 @@ mod tests {
             line(3, 21, &measured, usize::MAX),
             "[ 3/21] passed  write completion 4 KiB  p50 2.00 us  p99 9.00 us  bus-address  0000:03:00.0:2 -> verbs:mlx5_0"
         );
-        (measured.latency_ns, measured.throughput_bytes_per_s) = (None, Some(1.5e9));
+        (measured.measured.latency_ns, measured.measured.throughput_bytes_per_s) = (None, Some(1.5e9));
         (measured.mode, measured.depth) = ("bandwidth".to_owned(), 16);
         let text = line(4, 21, &measured, usize::MAX);
         assert!(text.contains("write bandwidth 4 KiB depth 16  1.50 GB/s  bus-address"), "{text}");
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn prints_the_cause_of_a_cell_that_did_not_pass() {
         let mut failed = cell("read", 64);
-        (failed.outcome, failed.cause, failed.latency_ns) = (Outcome::Failed, Some(Cause::DataMismatch), None);
+        (failed.outcome, failed.cause, failed.measured.latency_ns) = (Outcome::Failed, Some(Cause::DataMismatch), None);
         let text = line(1, 3, &failed, usize::MAX);
         assert!(text.starts_with("[1/3] FAILED  read completion 64 B  [data-mismatch]  0000"), "{text}");
     }

@@ -73,14 +73,23 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "M", default_value = "auto", value_parser = mechanism::parser(), hide_possible_values = true,
           help_heading = MEASUREMENT)]
     pub(super) mechanism: MechanismChoice,
-    /// Operations per cell, thread and direction, e.g. 1000, 10k or 1e6  [default: 1000, or no limit with --duration]
+    /// Repeats of each cell. Repeats of different cells take turns in random order, so that a drift of the host does not affect
+    /// only one cell. The table shows the repeat with the median figure, and the spread of all repeats
+    #[arg(long, value_name = "N", default_value = "3", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
+    pub(super) repeat: u32,
+    /// Seed of that order; the result records it  [default: random]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
+    pub(super) seed: Option<u32>,
+    /// Operations per cell, thread and direction, in all repeats together, e.g. 1000, 10k or 1e6  [default: 1000, or no limit
+    /// with --duration]
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) iterations: Option<u64>,
-    /// Time limit per cell, e.g. 500ms or 2s. The first limit reached ends the cell  [default: 5s, or no limit with
-    /// --iterations]
+    /// Time limit per cell, for all repeats together, e.g. 500ms or 2s. The first limit reached ends the cell  [default: 5s, or
+    /// no limit with --iterations]
     #[arg(long, value_name = "T", value_parser = parse_duration, help_heading = MEASUREMENT)]
     pub(super) duration: Option<Duration>,
-    /// Operations before each measurement
+    /// Operations per block of the warm-up. It ends when the medians of three blocks differ by at most 10 %, or after 20
+    /// blocks, the operations of one repeat, or a quarter of its time limit; 0: no warm-up
     #[arg(long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) warmup: u64,
     /// In bandwidth mode, transfer both ways at once. The throughput is the sum of both directions; the table and the result

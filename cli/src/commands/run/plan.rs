@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use peerpath_bench::cpus;
 use peerpath_bench::failure::Failure;
+use peerpath_bench::pattern::Pattern;
 use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
 use peerpath_importers::{Op, Role, Transport};
 use peerpath_paths::Tree;
@@ -56,6 +57,8 @@ impl RunCommand {
             connection,
             cpus: self.cpus(&Tree::live())?,
             warmup: self.warmup,
+            repeats: self.repeat,
+            seed: self.seed.map_or_else(random_seed, u64::from),
             iterations,
             duration,
         })
@@ -80,6 +83,11 @@ impl RunCommand {
             None => Ok(named.to_vec()),
         }
     }
+}
+
+/// A random seed of 32 bits, which a JSON number represents exactly in every language.
+fn random_seed() -> u64 {
+    Pattern::random().seed() >> 32
 }
 
 /// Default operations of the targets: export, register and unregister (iommufd: map and unmap), then transfers.

@@ -1,4 +1,5 @@
 //! Progress of a run on standard error: one line per finished cell, and on a terminal a bar with the remaining time below them.
+//! Elsewhere, one line per round of repeats, because a cell finishes only in the last round.
 
 use std::path::{Path, PathBuf};
 
@@ -12,26 +13,32 @@ use super::finished;
 use crate::hints::CommandLine;
 use crate::{steps, terminal};
 
-/// Before a cell has finished, the remaining time is unknown.
-const FIRST_CELL: &str = "[{elapsed}] {pos}/{len} {wide_msg}";
-const LATER_CELLS: &str = "[{elapsed}, ETA {eta}] {pos}/{len} {bar:12} {wide_msg}";
+/// Before a repeat has ended, the remaining time is unknown.
+const FIRST: &str = "[{elapsed}] {pos}/{len} {wide_msg}";
+const LATER: &str = "[{elapsed}, ETA {eta}] {pos}/{len} {bar:12} {wide_msg}";
 
 pub(super) struct Bar<'a> {
+    /// Counts the repeats of all cells.
     bar: ProgressBar,
+    /// Number of finished cells.
     done: usize,
+    /// Number of cells.
     total: usize,
+    repeats: u32,
+    /// Index of the repeat that runs.
+    round: u32,
     file: PathBuf,
     command_line: &'a CommandLine,
 }
 
 impl<'a> Bar<'a> {
-    /// A bar for `total` cells.
-    pub(super) fn new(total: usize, command_line: &'a CommandLine) -> Self {
+    /// A bar for `total` cells with `repeats` repeats each.
+    pub(super) fn new(total: usize, repeats: u32, command_line: &'a CommandLine) -> Self {
         // Printed steps would overwrite the progress bar. The library hides the bar on a terminal that cannot move its cursor.
         let is_shown = !steps::is_verbose() && !steps::is_quiet();
-        let bar = if is_shown { ProgressBar::new(total as u64) } else { ProgressBar::hidden() };
-        let bar = Self { bar, done: 0, total, file: PathBuf::new(), command_line };
-        bar.set_style(FIRST_CELL);
+        let bar = if is_shown { ProgressBar::new(total as u64 * u64::from(repeats)) } else { ProgressBar::hidden() };
+        let bar = Self { bar, done: 0, total, repeats, round: 0, file: PathBuf::new(), command_line };
+        bar.set_style(FIRST);
         bar
     }
 
@@ -57,20 +64,30 @@ impl Progress for Bar<'_> {
         self.file = file.to_owned();
     }
 
-    fn begin(&mut self, what: &str) {
-        self.bar.set_message(printable(what));
+    fn begin(&mut self, what: &str, repeat: u32) {
+        if repeat > self.round && self.bar.is_hidden() && !steps::is_quiet() {
+            terminal::note(&format!("repeat {} of {}", repeat + 1, self.repeats));
+        }
+        self.round = repeat;
+        let number =
+            if self.repeats > 1 { format!("repeat {} of {}: ", repeat + 1, self.repeats) } else { String::new() };
+        self.bar.set_message(number + &printable(what));
     }
 
-    fn end(&mut self, cell: &Cell) {
+    fn end(&mut self, cell: &Cell, left: u32) {
+        self.set_style(LATER);
+        self.bar.inc(1);
+        if left > 0 {
+            return;
+        }
+        // A cell that did not pass is not repeated.
+        let omitted = self.repeats.saturating_sub(self.round + 1);
+        self.bar.set_length(self.bar.length().unwrap_or(0).saturating_sub(omitted.into()));
         self.done += 1;
         if !steps::is_quiet() {
             let line = finished::line(self.done, self.total, cell, terminal::error_width());
             self.bar.suspend(|| terminal::note(&line));
         }
-        if self.done == 1 {
-            self.set_style(LATER_CELLS);
-        }
-        self.bar.inc(1);
     }
 
     fn failed(&mut self, failure: &Failure) {
