@@ -74,7 +74,7 @@ fn schema_rejects_invalid_results() {
         })
         .collect();
     for (pointer, value) in [
-        ("/schema_version", json!(2)),
+        ("/schema_version", json!(3)),
         ("/environment/emulated", json!("yes")),
         ("/cells/0/outcome", json!("fine")),
         ("/cells/0/path/observed", json!("bypass")),

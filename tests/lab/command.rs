@@ -174,7 +174,14 @@ impl Ended {
 
 /// Runs `peerpath` with arguments separated by spaces.
 pub(crate) fn run(arguments: &str) -> Result<Ended, Failed> {
-    run_program(&peerpath(), arguments)
+    run_program(&peerpath(), &once(arguments))
+}
+
+/// Adds `--repeat 1` to a `run` without `--repeat`. Most tests concern the data and the path, and emulated machines are slow.
+pub(crate) fn once(arguments: &str) -> String {
+    let is_run = arguments.split_whitespace().any(|word| word == "run");
+    let repeat = if is_run && !arguments.contains("--repeat") { " --repeat 1" } else { "" };
+    format!("{arguments}{repeat}")
 }
 
 /// Runs a program with arguments separated by spaces.
@@ -200,7 +207,7 @@ pub(crate) fn start_command(command: &mut Command) -> Result<Running, Failed> {
 
 /// Starts `peerpath` in the background.
 pub(crate) fn start(arguments: &str) -> Result<Running, Failed> {
-    start_command(Command::new(peerpath()).args(arguments.split_whitespace()))
+    start_command(Command::new(peerpath()).args(once(arguments).split_whitespace()))
 }
 
 /// Time limit for one program. The longest takes two minutes under emulation; one that waits forever would use up the guest's

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::Case;
 use crate::command::{
-    Running, all_passed, cells, independent_peer, peerpath, result, run_command, start_command, until,
+    Running, all_passed, cells, independent_peer, once, peerpath, result, run_command, start_command, until,
 };
 use crate::functions::{driver, named};
 
@@ -76,6 +76,7 @@ fn hosts() -> Result<(), Failed> {
 /// Command that runs `program` with space-separated arguments on one of the two hosts. `ip netns exec` mounts a new sysfs,
 /// so mount tracefs and debugfs in it again.
 fn on(host: &str, program: &Path, arguments: &str) -> Command {
+    let arguments = once(arguments);
     let mut command = Command::new("ip");
     let mounted =
         "mount -t tracefs tracefs /sys/kernel/tracing; mount -t debugfs debugfs /sys/kernel/debug; exec \"$0\" \"$@\"";
