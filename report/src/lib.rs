@@ -6,6 +6,7 @@
 //! - [`saved`] reads result files of any version, also truncated and edited ones.
 //! - [`compare`] compares two results cell by cell, with confidence intervals.
 //! - [`document`] renders a report on one or more results.
+//! - [`expect`] judges a result against bounds for latency, throughput and path.
 //! - [`units`] formats bytes, times and rates for readers.
 //!
 //! ```
@@ -48,5 +49,6 @@
 
 pub mod compare;
 pub mod document;
+pub mod expect;
 pub mod saved;
 pub mod units;

@@ -18,7 +18,7 @@ mod route;
 use std::path::PathBuf;
 
 use crate::compare::Comparison;
-use crate::saved::{self, Outcome, ReadError, Saved};
+use crate::saved::{self, Outcome, ReadError, Saved, SavedCell};
 use pair::{Baselines, Pair};
 use pair_summary::PairSummary;
 
@@ -70,6 +70,11 @@ pub struct Document {
     comparison: Option<ComparisonWithBase>,
 }
 
+/// Speed of a cell relative to the same operation on host memory in the same result: 1.0 is equal. `None` without such a cell.
+pub(crate) fn baseline_share(saved: &Saved, cell: &SavedCell) -> Option<f64> {
+    Baselines::of(std::slice::from_ref(saved)).share(0, cell)
+}
+
 impl Document {
     /// Reads result files. The document names the files that cannot be read: see [`Document::unreadable`].
     pub fn read(files: &[PathBuf]) -> Self {
@@ -111,6 +116,12 @@ impl Document {
             Format::Markdown => Ok(markdown::render(self)),
             Format::Csv => Ok(csv::render(self)),
         }
+    }
+
+    /// The path and the figures of each pair of source and target, in one sentence per pair.
+    pub fn conclusions(&self) -> Vec<String> {
+        let (pairs, baselines) = (self.pairs(), self.baselines());
+        self.pair_summaries(&pairs, &baselines).iter().map(PairSummary::sentence).collect()
     }
 
     fn pairs(&self) -> Vec<Pair<'_>> {
