@@ -29,7 +29,7 @@ fn with_driver(program: &str, folder: &Path) -> Command {
 fn arguments(folder: &Path, limit: &str) -> Vec<String> {
     let out = folder.join("out");
     let line = format!(
-        "run --from host:1M --to cuda:0 --op copy_in,copy_out,kernel_load --mode bandwidth --size 4K {limit} --out"
+        "run --from host:1M --to cuda:0 --op copy_in,copy_out,kernel_load --mode bandwidth --size 4K {limit} --repeat 1 --out"
     );
     let sizes = ["--depth", "1,2,3,4,5,6,7"].map(str::to_owned);
     let words = line.split(' ').map(str::to_owned);

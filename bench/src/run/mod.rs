@@ -87,6 +87,15 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// Checks the plan, and that its devices exist. Changes nothing.
+    ///
+    /// # Errors
+    /// The plan cannot run on any host, or a device does not exist.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.plan.check()?;
+        self.check_names()
+    }
+
     /// Runs the plan.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! `peerpath run`.
 
 mod cells;
+mod conclusion;
+mod expectations;
 mod finished;
 mod help;
 mod mechanism;
@@ -13,6 +15,7 @@ mod values;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use peerpath_bench::environment::{Host, utc_now};
 use peerpath_bench::failure::Failure;
@@ -27,11 +30,13 @@ use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
 use peerpath_exporter::OpenOptions;
 use peerpath_importers::Op;
 use peerpath_paths::{PathName, Tree};
+use peerpath_report::document::Document;
 
 use super::signals::catch_signals;
 use super::{shared_token, tool};
 use crate::hints::CommandLine;
 use crate::terminal::{self, print};
+use expectations::Expectations;
 pub(super) use options::RunCommand;
 use progress::Bar;
 pub(super) use values::{parse_size_u32, whole, words};
@@ -52,6 +57,7 @@ impl RunCommand {
                 "name the plan directly after `run`",
             ));
         }
+        let expectations = self.expect.as_deref().map(Expectations::read).transpose()?;
         let interrupt = catch_signals()?;
         let peer = match self.peer.as_ref().map(|at| self.connect(at, &interrupt)).transpose() {
             Ok(peer) => peer,
@@ -64,7 +70,7 @@ impl RunCommand {
         let open = OpenOptions { vfio: self.vfio, huge_pages: self.queue_pairs.hugepages };
         let changes = peerpath_host::Options { force_in_use: self.force_in_use, ..peerpath_host::Options::default() };
         let folder = self.out.clone().unwrap_or_else(|| default_folder(&host));
-        let destination = self.destination(&folder)?;
+        let destination = if self.dry_run { Destination::New(&folder) } else { self.destination(&folder)? };
         let mut runner = Runner {
             plan: &plan,
             tool: tool(),
@@ -77,6 +83,11 @@ impl RunCommand {
             routes: Routes::live(),
             peer: peer.as_ref(),
         };
+        if self.dry_run {
+            runner.check()?;
+            print(&dry_run(&plan))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let total = plan.cell_count();
         let mut bar = Bar::new(total, plan.repeats(), command_line);
         let result = runner.run(&mut bar);
@@ -84,7 +95,16 @@ impl RunCommand {
         let result = result?;
         print(&cells::render(result.last_cells(), command_line, terminal::width()))?;
         print(&summary(&result, &plan, interrupt.exit_code().is_some(), bar.file()))?;
-        Ok(exit_code(&result, &interrupt))
+        let document = Document::read(&[bar.file().to_owned()]);
+        print(&conclusion::render(&document, terminal::width()))?;
+        let broken = match (expectations, document.saved().first(), document.unreadable().first()) {
+            (Some(_), _, Some(error)) => return Err(super::compare::unreadable(error)),
+            (Some(expectations), Some(saved), None) => expectations.broken(saved),
+            _ => String::new(),
+        };
+        print(&broken)?;
+        let is_kept = broken.is_empty() && !(self.fail_on_waived && count(&result, Outcome::Waived) > 0);
+        Ok(exit_code(&result, &interrupt, is_kept))
     }
 
     /// Where the result is saved. `folder`: `--out`, or the default.
@@ -181,10 +201,31 @@ fn summary(result: &RunResult, plan: &Plan, is_interrupted: bool, file: &Path) -
     text
 }
 
-fn exit_code(result: &RunResult, interrupt: &Interrupt) -> ExitCode {
+/// The number of cells, and the time that their measurements take at most.
+fn dry_run(plan: &Plan) -> String {
+    let (cells, repeats) = (plan.cell_count(), plan.repeats());
+    let mut text = format!("{cells} cells, {repeats} repeat{} each", if repeats == 1 { "" } else { "s" });
+    text += &match plan.duration {
+        Some(duration) => {
+            let seconds = (duration.as_secs_f64() * cells as f64).ceil() as u64;
+            let longest = humantime::format_duration(Duration::from_secs(seconds));
+            format!(": at most {longest} of measurements, and the time to set up and verify each repeat\n")
+        }
+        None => ": no time limit, because the plan limits only the number of operations (see --duration)\n".to_owned(),
+    };
+    for leg in plan.legs() {
+        let asked = leg.asked.map_or_else(String::new, |asked| format!("  path {asked}"));
+        text += &format!("  {} -> {}{asked}: {} cells\n", leg.source, leg.target, plan.cells(leg).len());
+    }
+    text.extend(plan.notes().iter().map(|note| format!("Note: {note}.\n")));
+    text
+}
+
+/// `is_kept`: whether the result keeps what `--expect` and `--fail-on-waived` demand.
+fn exit_code(result: &RunResult, interrupt: &Interrupt, is_kept: bool) -> ExitCode {
     match interrupt.exit_code() {
         Some(code) => ExitCode::from(code),
-        None if count(result, Outcome::Failed) > 0 => ExitCode::from(1),
+        None if count(result, Outcome::Failed) > 0 || !is_kept => ExitCode::from(1),
         None if count(result, Outcome::Passed) == 0 => ExitCode::from(3),
         None => ExitCode::SUCCESS,
     }

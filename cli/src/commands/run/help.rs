@@ -39,6 +39,8 @@ Examples:
   peerpath run --from 0000:03:00.0:2,host:256M --to cuda:0 \\
                --size 64M --iterations 100
       copies between a GPU and a BAR, and between the GPU and host memory
+  peerpath run nightly.toml --expect limits.toml --fail-on-waived
+      a check for CI: a plan from a file, and bounds for its figures
   peerpath run nightly.toml --size 64K
       a plan from a file, with another size
   peerpath run --peer 192.0.2.7 --to verbs:mlx5_0 --token-file token
@@ -60,6 +62,23 @@ const MODES: [(&str, &str); 3] = [
     ("bandwidth", "--depth operations outstanding; throughput"),
 ];
 
+const EXPECTATIONS: &str = "\
+Expectations (--expect):
+  One table per expectation. Keys that select cells: op, mode, size, source (a
+  kind, e.g. vfio), target (a device name). Bounds: min_bytes_per_s,
+  max_bytes_per_s, max_p50_ns, max_p99_ns, min_percent_of_host_memory, path (a
+  name or a list). An expectation does not hold if no cell matches it, or if a
+  matching cell did not pass or lacks the figure.
+    [[expect]]
+    op = \"write\"
+    mode = \"bandwidth\"
+    size = \"1M\"
+    min_bytes_per_s = 20e9
+    min_percent_of_host_memory = 90
+    path = \"bus-address\"
+
+";
+
 const EXIT: &str = "\
 A waived cell could not run on this host; the result has the reason. A source
 or target that does not exist is an error: nothing runs. The result is saved
@@ -67,7 +86,7 @@ after every cell.
 
 Exit status:
   0    all cells passed, or some passed and the others were waived
-  1    a cell failed
+  1    a cell failed, or an expectation does not hold
   2    invalid arguments, or a device that does not exist
   3    no cell could run on this host
   4    I/O error
@@ -90,7 +109,7 @@ pub(super) fn after_help() -> String {
         text += &format!("\nOperations (--op) of {} targets:\n{}", importer.kind(), table(&ops));
     }
     text += &format!("\nModes (--mode):\n{}", table(&MODES));
-    text += &format!("\nMechanisms (--mechanism):\n{}\n{EXIT}", mechanisms());
+    text += &format!("\nMechanisms (--mechanism):\n{}\n{EXPECTATIONS}{EXIT}", mechanisms());
     text
 }
 

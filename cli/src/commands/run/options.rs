@@ -133,6 +133,16 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, requires = "out", help_heading = HOST)]
     pub(super) append: bool,
 
+    /// TOML file with bounds for latency, throughput and path; see Expectations below. Exit status 1 if a bound does not hold
+    #[arg(long, value_name = "FILE", help_heading = OUTCOME)]
+    pub(super) expect: Option<PathBuf>,
+    /// Exit status 1 also if a cell is waived
+    #[arg(long, help_heading = OUTCOME)]
+    pub(super) fail_on_waived: bool,
+    /// Check the plan and the devices, print the number of cells and the longest time of the measurements, and exit
+    #[arg(long, help_heading = OUTCOME)]
+    pub(super) dry_run: bool,
+
     /// Host that runs `peerpath serve`. Data moves between this host and the memory that `serve` exports
     #[arg(long, value_name = "HOST[:PORT]", help_heading = TWO_HOSTS)]
     pub(super) peer: Option<String>,
@@ -147,6 +157,7 @@ pub(in crate::commands) struct RunCommand {
 const CELLS: &str = "Cells: one measurement per combination; separate several values by commas or spaces";
 const MEASUREMENT: &str = "Measurement";
 const HOST: &str = "Host and output";
+const OUTCOME: &str = "Outcome";
 const TWO_HOSTS: &str = "Two hosts";
 
 /// The plan comes first, because its options are inserted at its position.
