@@ -367,3 +367,27 @@ fn says_that_a_throughput_both_ways_is_a_sum() {
     write["throughput_bytes_per_s"] = json!(3e9);
     has(&page(&result(&[write])), &["64 KiB write both ways (sum of both directions)"]);
 }
+
+#[test]
+fn junit_has_a_test_case_per_cell_and_openmetrics_has_base_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cells = [cell("write", 4096), cell("write", 8192), cell("read", 4096)];
+    (cells[0]["latency_ns"], cells[0]["iterations"]) = (json!({"p50": 2500, "p99": 9000}), json!(1000));
+    (cells[1]["outcome"], cells[1]["reason"], cells[1]["cause"]) =
+        (json!("failed"), json!("a < b"), json!("data-mismatch"));
+    (cells[2]["outcome"], cells[2]["reason"]) = (json!("waived"), json!("too large"));
+    let file = save(folder.path(), "result.json", &result(&cells));
+    let output = peerpath(&["report", file.to_str().unwrap(), "--format", "junit,openmetrics"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let written = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let (junit, metrics) = (written("report.xml"), written("report.prom"));
+    has(
+        &junit,
+        &["tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\"", "message=\"a &lt; b\" type=\"data-mismatch\""],
+    );
+    assert_eq!(junit.matches("<testcase").count(), 3);
+    has(&metrics, &["# UNIT peerpath_latency_seconds seconds", "quantile=\"0.5\"} 0.0000025", "emulated=\"false\""]);
+    let passed = |line: &&str| line.starts_with("peerpath_cell_passed{") && line.ends_with("} 1");
+    assert_eq!(metrics.lines().filter(passed).count(), 1);
+    assert!(metrics.ends_with("# EOF\n"));
+}

@@ -27,6 +27,8 @@ Examples:
       a summary for a pull request
   peerpath report results/demo --format html,md,csv --out-dir shared
       three formats
+  peerpath report nightly --format junit,openmetrics
+      report.xml for a CI system, report.prom for node_exporter
   peerpath report after --base before
       a report with a comparison of two results
 
@@ -43,7 +45,7 @@ pub(super) struct Report {
     /// Results, or directories to search for result.json
     #[arg(value_name = "RESULT.json", required = true)]
     results: Vec<PathBuf>,
-    /// Output formats: html, md, csv
+    /// Output formats: html, md, csv, junit (report.xml), openmetrics (report.prom)
     #[arg(
         long,
         value_name = "FORMAT,...",
@@ -53,10 +55,11 @@ pub(super) struct Report {
         hide_possible_values = true
     )]
     format: Vec<Format>,
-    /// Output file, or - for standard output  [default: report.FORMAT in the directory of the first result]
+    /// Output file, or - for standard output  [default: report.html, .md, .csv, .xml or .prom in the directory of the first
+    /// result]
     #[arg(long, value_name = "FILE", conflicts_with = "out_dir")]
     out: Option<PathBuf>,
-    /// Output directory for report.FORMAT
+    /// Output directory for the same file names
     #[arg(long, value_name = "DIR")]
     out_dir: Option<PathBuf>,
     /// Earlier result to compare a single result with
@@ -70,10 +73,10 @@ pub(super) struct Report {
     force: bool,
 }
 
-/// Parses a format by its file extension.
+/// Parses a format by its name.
 fn formats() -> impl TypedValueParser<Value = Format> {
-    let named = |name: String| Format::ALL.into_iter().find(|format| format.extension() == name);
-    PossibleValuesParser::new(Format::ALL.map(Format::extension))
+    let named = |name: String| Format::ALL.into_iter().find(|format| format.as_str() == name);
+    PossibleValuesParser::new(Format::ALL.map(Format::as_str))
         .map(move |name| named(name).expect("clap checked the name"))
 }
 
@@ -143,7 +146,7 @@ impl Report {
     }
 }
 
-/// `report.FORMAT` in the directory of the first result.
+/// `report` with the extension of the format, in the directory of the first result.
 fn beside(document: &Document, format: Format) -> PathBuf {
     let first = document.saved().first().map(|saved| saved.file.with_file_name("report"));
     first.unwrap_or_else(|| PathBuf::from("report")).with_extension(format.extension())

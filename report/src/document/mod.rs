@@ -1,4 +1,4 @@
-//! Reports on results as HTML, Markdown or CSV. See [`Document`].
+//! Reports on results as HTML, Markdown, CSV, JUnit XML or OpenMetrics. See [`Document`].
 //!
 //! A report shows the path of the data and the reason for it, the speed relative to host memory, and problems with the
 //! values. Every text of a result is escaped for the format.
@@ -8,8 +8,10 @@ mod colours;
 mod csv;
 mod describe;
 mod html;
+mod junit;
 mod markdown;
 mod matrix;
+mod openmetrics;
 mod pair;
 mod pair_summary;
 mod reasons;
@@ -31,11 +33,26 @@ pub enum Format {
     Markdown,
     /// One row per cell.
     Csv,
+    /// One test case per cell, for CI systems.
+    Junit,
+    /// Gauges for Prometheus, e.g. through the textfile collector of `node_exporter`.
+    OpenMetrics,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 3] = [Self::Html, Self::Markdown, Self::Csv];
+    pub const ALL: [Self; 5] = [Self::Html, Self::Markdown, Self::Csv, Self::Junit, Self::OpenMetrics];
+
+    /// Name on a command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Html => "html",
+            Self::Markdown => "md",
+            Self::Csv => "csv",
+            Self::Junit => "junit",
+            Self::OpenMetrics => "openmetrics",
+        }
+    }
 
     /// Extension of file names, without the dot.
     pub fn extension(self) -> &'static str {
@@ -43,6 +60,8 @@ impl Format {
             Self::Html => "html",
             Self::Markdown => "md",
             Self::Csv => "csv",
+            Self::Junit => "xml",
+            Self::OpenMetrics => "prom",
         }
     }
 }
@@ -109,12 +128,14 @@ impl Document {
     /// Renders the document.
     ///
     /// # Errors
-    /// Returns an error if the HTML template cannot be rendered, which is a bug of this crate. Markdown and CSV never fail.
+    /// Returns an error if the HTML template cannot be rendered, which is a bug of this crate. The other formats never fail.
     pub fn render(&self, format: Format) -> Result<String, RenderError> {
         match format {
             Format::Html => html::render(self).map_err(RenderError),
             Format::Markdown => Ok(markdown::render(self)),
             Format::Csv => Ok(csv::render(self)),
+            Format::Junit => Ok(junit::render(self)),
+            Format::OpenMetrics => Ok(openmetrics::render(self)),
         }
     }
 
