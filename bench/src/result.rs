@@ -50,7 +50,7 @@ impl RunResult {
 pub struct AppendedRun {
     /// Index of its first cell in the list of cells.
     pub first_cell: usize,
-    /// The run.
+    /// Identity, time and parameters of the run.
     #[serde(flatten)]
     pub run: Run,
 }
@@ -104,7 +104,8 @@ pub struct Environment {
     /// CPU model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_model: Option<String>,
-    /// Kind of IOMMU: `intel`, `amd`, `smmu` or `virtio`; `none` if no IOMMU is in use.
+    /// Kind of IOMMU: `intel`, `amd`, `smmu`, `virtio` or `other`; several kinds are joined by `+`. `none` if no IOMMU is in
+    /// use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu: Option<String>,
     /// Whether devices are emulated, so that the figures do not describe hardware.
@@ -155,7 +156,7 @@ pub struct CellPath {
     pub predicted: Option<PathName>,
     /// The path that was observed.
     pub observed: PathName,
-    /// Attribute with which the kernel mapped the memory.
+    /// Attributes with which the kernel mapped the memory, e.g. `MMIO`; absent if they were not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attribute: Option<String>,
     /// Whether the DMA address equals the physical address.
@@ -221,7 +222,7 @@ pub struct FarSide {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// The cell ran, and its data was verified.
+    /// The cell ran without an error, and every compared byte matched.
     Passed,
     /// The host, the device or the size does not support the cell. `reason` explains why.
     Waived,
@@ -230,8 +231,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Converts the severity of a failure to an outcome. A cell that this host or this size does not support is waived, because
-    /// its path did not fail.
+    /// Converts the severity of a failure to an outcome. A cell that this host does not support, or does not support with this
+    /// size, is waived.
     pub fn of(severity: Severity) -> Self {
         match severity {
             Severity::BadInput | Severity::Unavailable => Self::Waived,
@@ -317,7 +318,7 @@ pub struct Cell {
     /// Number of bytes that were compared with the sent data, through the exporter's own mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_bytes: Option<u64>,
-    /// Latency of single operations.
+    /// Latency distribution of single operations; in mode `pingpong`, of half the round trip.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Latency>,
     /// Bytes divided by the measured time.
@@ -326,7 +327,7 @@ pub struct Cell {
     /// Throughput of each direction of a bidirectional cell: first the direction of the cell, then the opposite one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_each_way_bytes_per_s: Option<[f64; 2]>,
-    /// Throughput in the lowest-throughput window of the measured time. Only for cells with one thread and one direction.
+    /// Lowest throughput of any window of the measured time. Only for cells with one thread and one direction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_min_window_bytes_per_s: Option<f64>,
     /// Operations divided by the measured time.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
-/// Error of saving a result.
+/// Reason why saving a result failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
@@ -32,13 +32,13 @@ pub enum SaveError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The error.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
 }
 
-/// What to do about an error of the file system while a file is written: an imperative sentence.
+/// Remedy for an error of the file system while a file is written, as an imperative sentence.
 pub fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Free disk space, or choose another directory.",

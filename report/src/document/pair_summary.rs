@@ -237,8 +237,8 @@ fn flags<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
     flags
 }
 
-/// Flags a pair that is slower than host memory: a CPU may route peer-to-peer data over its interconnect, even below one
-/// root port.
+/// Flags a pair that is slower than host memory: the root complex may route peer-to-peer data over an interconnect within or
+/// between CPUs.
 fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
     // The timing of emulated devices does not describe an interconnect.
     if !describe::is_peer_to_peer(pair.path) || pair.emulated {
