@@ -27,7 +27,7 @@ impl Host {
         Self { tree }
     }
 
-    /// Host name.
+    /// Host name; `None` if the kernel does not report it.
     pub fn name(&self) -> Option<String> {
         self.tree.text("proc/sys/kernel/hostname")
     }

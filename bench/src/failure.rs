@@ -14,7 +14,7 @@ pub struct Failure {
     pub what: String,
     /// The cause and the remedy. The severity of the explanation equals `severity`.
     pub explanation: Explanation,
-    /// How serious the failure is.
+    /// Decides the outcome of a cell and the exit code.
     pub severity: Severity,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }

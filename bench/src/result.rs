@@ -70,7 +70,7 @@ pub struct Tool {
 /// Identity, time and parameters of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Unique identifier.
+    /// Identifier: start time and process ID of the run.
     pub id: String,
     /// Start time in UTC, RFC 3339.
     pub started_at: String,
@@ -101,7 +101,7 @@ pub struct Environment {
     /// Public parameters of the kernel command line ([`peerpath_paths::public_command_line`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,
-    /// CPU model.
+    /// CPU model, as in `/proc/cpuinfo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_model: Option<String>,
     /// Kind of IOMMU: `intel`, `amd`, `smmu`, `virtio` or `other`; several kinds are joined by `+`. `none` if no IOMMU is in
@@ -110,7 +110,7 @@ pub struct Environment {
     pub iommu: Option<String>,
     /// Whether devices are emulated, so that the figures do not describe hardware.
     pub emulated: bool,
-    /// Name of the emulator.
+    /// Name of the emulator, e.g. `QEMU`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emulator: Option<String>,
     /// Whether the CPU executes RDMA operations (rxe, siw).
@@ -138,9 +138,9 @@ pub struct DeviceRecord {
 /// The target of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellTarget {
-    /// Kind of importer.
+    /// Kind of importer, e.g. `verbs`.
     pub kind: String,
-    /// Name of the device.
+    /// Name of the device, e.g. `mlx5_0`.
     pub device: String,
     /// PCI function of the device. Absent if the device has none.
     pub bdf: Option<Bdf>,
@@ -281,7 +281,7 @@ pub struct Cell {
     /// The component that transferred the data: `device`, or `cpu` for soft RDMA and staged copies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
-    /// How the buffer was registered.
+    /// Call that registered the buffer, e.g. `uverbs-ioctl`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<String>,
     /// Clock of the times: `device` for the device's clock; absent for the clock of this host.

@@ -32,7 +32,7 @@ pub struct CellSpec {
     pub op: Op,
     /// Properties of the operation on this target. `None` if the target does not offer it.
     pub spec: Option<OpSpec>,
-    /// The measurement mode.
+    /// Measurement mode; `Completion` for control operations.
     pub mode: Mode,
     /// Bytes per operation.
     pub size_bytes: u64,

@@ -26,7 +26,7 @@ impl<T> Deref for Held<T> {
     }
 }
 
-/// Opens a source.
+/// Opens a source, with the lock of its function if it is a BAR.
 pub(super) fn open_source(
     source: &Source,
     open: &OpenOptions,

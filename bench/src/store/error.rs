@@ -24,13 +24,13 @@ pub enum SaveError {
     /// Another run saves its result to this folder.
     #[error("cannot save the result to {}: another run saves its result there", folder.display())]
     Taken {
-        /// The folder.
+        /// The folder to which the other run saves.
         folder: PathBuf,
     },
     /// The file system reports an error.
     #[error("cannot save the result to {}", path.display())]
     Io {
-        /// The file or folder.
+        /// The file or folder on which the system call failed.
         path: PathBuf,
         /// Error of the system call.
         #[source]

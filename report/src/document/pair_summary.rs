@@ -10,7 +10,7 @@ use crate::units;
 /// Speed relative to host memory below which a pair is flagged. Smaller differences occur from run to run.
 const SLOWER: f64 = 0.95;
 
-/// The summary of a pair.
+/// The texts that summarize a pair.
 pub(crate) struct PairSummary {
     /// Index among the pairs of the document.
     pub(crate) number: usize,
