@@ -6,7 +6,7 @@
 //! - [`saved`] reads result files of any version, also truncated and edited ones.
 //! - [`compare`] compares two results cell by cell, with confidence intervals.
 //! - [`document`] renders a report on one or more results.
-//! - [`units`] formats bytes, times and rates for readers.
+//! - [`units`] formats bytes, times and rates with units.
 //!
 //! ```
 //! use std::path::PathBuf;
