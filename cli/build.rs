@@ -1,5 +1,5 @@
-//! Records the git revision and the features, for `--version` and `result.json`. A package and a folder outside a git checkout
-//! have the revision `unknown`.
+//! Records the git revision and the features, for `--version` and `result.json`. The revision is `unknown` in a build from a
+//! package or outside a git checkout.
 
 use std::process::Command;
 
@@ -9,7 +9,8 @@ fn main() {
     println!("cargo::rustc-env=PEERPATH_FEATURES={}", features());
 }
 
-/// The commit of the checkout that tracks this file. Another repository can contain a package of this crate.
+/// The commit of the checkout. `None` if git does not track this file: a package of this crate can lie inside another
+/// repository.
 fn revision() -> Option<String> {
     git(&["ls-files", "--error-unmatch", "build.rs"])?;
     // Git appends to this file on every commit and checkout.

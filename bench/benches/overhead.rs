@@ -11,7 +11,7 @@ use peerpath_bench::interrupt::Interrupt;
 use peerpath_bench::measure::{Limit, LoopControl, Recorder};
 use quanta::Clock;
 
-/// Operations per iteration. The loop around them is included in the measurement.
+/// Operations per iteration of criterion. The time of the loop around them is included.
 const OPERATIONS: u64 = 1000;
 const GROUP: &str = "measuring an operation";
 
@@ -38,7 +38,7 @@ mod sys {
 
     #[inline]
     pub(super) fn counter() -> u64 {
-        // SAFETY: every CPU of this architecture has the instruction.
+        // SAFETY: every x86-64 CPU has the RDTSC instruction.
         unsafe { std::arch::x86_64::_rdtsc() }
     }
 }

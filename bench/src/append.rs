@@ -1,5 +1,5 @@
-//! Adds the cells of a run to an earlier result. A result has one program and one environment for all its cells, so both must be
-//! the same in both runs.
+//! Adds the cells of a run to an earlier result. A result records one program and one environment for all its cells, so both
+//! runs must have the same.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 use crate::plan::MOST_CELLS;
 use crate::result::{AppendedRun, DeviceRecord, Environment, RunResult};
 
-/// Maximum length of a result in bytes, the limit of the readers of results.
+/// Maximum length of a result, in bytes. `peerpath-report` has the same limit.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 /// Facts of the environment that are known only after a run has opened its devices. The comparison of environments omits them.
 const OF_DEVICES: [&str; 3] = ["devices", "emulated", "soft_rdma"];
-/// Settings of a plan that apply to every cell, so that cells do not record them.
+/// Settings of a plan that apply to every cell. Cells do not record them, so both runs must have the same.
 const OF_EVERY_CELL: [&str; 4] = ["connection", "completion_moderation", "post_list", "cpus"];
 /// Facts about a PCI function that no run changes.
 const OF_A_FUNCTION: [&str; 2] = ["name", "numa_node"];
@@ -60,8 +60,8 @@ impl Explained for AppendError {
     }
 }
 
-/// Reads the result in `file` and starts another run in it: `now`, a result without cells. `ids` are the cells of the plan, and
-/// `device` returns the current facts about a function.
+/// Reads the result in `file` and adds a run to it. `now` is the result of that run, still without cells. `ids` are the
+/// identifiers of its cells, and `device` returns the current facts about a function.
 ///
 /// # Errors
 /// The file is not a result that this version of the program wrote on this host in its current state, or contains a cell of the
@@ -91,7 +91,7 @@ pub(crate) fn continued(
     Ok(result)
 }
 
-/// What differs between an earlier result and the current run, as clauses.
+/// Differences between an earlier result and the current run, as clauses for an error.
 fn differences(earlier: &RunResult, now: &RunResult, device: impl Fn(&DeviceRecord) -> DeviceRecord) -> Vec<String> {
     let mut found = Differences::default();
     found.compare("schema_version", &earlier.schema_version.into(), &now.schema_version.into());

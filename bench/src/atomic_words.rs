@@ -20,7 +20,7 @@ pub struct AtomicWords<'a> {
 }
 
 impl<'a> AtomicWords<'a> {
-    /// Sets the 8-byte values in the exported memory, and fills the bytes between them. Fills the initiator's memory.
+    /// Sets the 8-byte values in the exported memory, and fills the bytes between them. Also fills the initiator's memory.
     ///
     /// # Errors
     /// Writing the memory of either side fails, or the connection to the peer is lost.

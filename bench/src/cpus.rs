@@ -27,7 +27,7 @@ pub fn restrict_this_thread(cpus: &[u32]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
-/// Maximum length of a list. A CPU may occur more than once, but no run has more threads.
+/// Maximum number of CPUs in a list. A CPU may occur more than once, but no run has more threads.
 const LONGEST_LIST: usize = 65_536;
 
 /// Parses a CPU list in the format of the kernel, e.g. `0-3,8`. `None` if it is invalid, or has more than 65,536 CPUs.
@@ -36,7 +36,7 @@ pub fn parse_list(text: &str) -> Option<Vec<u32>> {
     for part in text.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        // A larger number is a mistake: the kernel supports no such CPU.
+        // `CpuSet` cannot contain a larger number.
         if first > last || last >= CpuSet::count() as u32 {
             return None;
         }
@@ -58,8 +58,8 @@ pub fn is_online(tree: &Tree, cpu: u32) -> Option<bool> {
     Some(parse_list(&tree.text("sys/devices/system/cpu/online")?)?.contains(&cpu))
 }
 
-/// Returns a warning if threads on these CPUs may run on another NUMA node than the function. Each access would then cross the
-/// interconnect. `None` on a host with one node.
+/// Returns a warning if threads that are bound to these CPUs may run on another NUMA node than that of the function. Each
+/// access would then cross the interconnect. An empty list means that threads are not bound. `None` on a host with one node.
 pub fn remote_from(tree: &Tree, function: Bdf, cpus: &[u32]) -> Option<String> {
     let node = tree.text(&format!("sys/bus/pci/devices/{function}/numa_node"))?.parse::<u32>().ok()?;
     let local = of_node(tree, node)?;

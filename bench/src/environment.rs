@@ -8,7 +8,7 @@ use crate::result::Environment;
 /// such an old card could be passed through: a wrong mark is less harmful than trust in emulated figures.
 const EMULATED_CARDS: [(u16, u16); 6] =
     [(0x8086, 0x100e), (0x8086, 0x10d3), (0x8086, 0x10c9), (0x8086, 0x10ca), (0x10ec, 0x8139), (0x10ec, 0x8029)];
-/// Vendor IDs that only emulators use: virtio, QEMU's own functions, and QEMU's test devices.
+/// Vendor IDs of emulated functions: virtio, QEMU's own functions, and QEMU's test devices.
 const EMULATED_VENDORS: [u16; 3] = [0x1af4, QEMU_VENDOR, 0x1234];
 /// Vendor ID of QEMU's own functions, e.g. its root ports.
 const QEMU_VENDOR: u16 = 0x1b36;
@@ -27,7 +27,7 @@ impl Host {
         Self { tree }
     }
 
-    /// Host name.
+    /// Host name; `None` if the kernel does not report it.
     pub fn name(&self) -> Option<String> {
         self.tree.text("proc/sys/kernel/hostname")
     }
@@ -88,7 +88,7 @@ impl Host {
     }
 }
 
-/// Marks the environment as emulated if a fake GPU driver is loaded.
+/// Marks the environment as emulated if a fake CUDA driver is loaded.
 pub fn mark_stand_in(environment: &mut Environment) {
     if let Some(name) = peerpath_cuda::stand_in() {
         environment.emulated = true;
@@ -96,7 +96,7 @@ pub fn mark_stand_in(environment: &mut Environment) {
     }
 }
 
-/// Name of the time stamp clock: the calibrated TSC if its frequency is constant, `CLOCK_MONOTONIC` otherwise.
+/// Name of the time stamp clock: the calibrated TSC if it is invariant (CPU flag `nonstop_tsc`), `CLOCK_MONOTONIC` otherwise.
 fn clock_source(cpu: &Cpu) -> &'static str {
     if cpu.flags.iter().any(|flag| flag == "nonstop_tsc") { "tsc" } else { "clock_monotonic" }
 }

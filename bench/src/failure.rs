@@ -14,14 +14,14 @@ pub struct Failure {
     pub what: String,
     /// The cause and the remedy. The severity of the explanation equals `severity`.
     pub explanation: Explanation,
-    /// How serious the failure is.
+    /// Decides the outcome of a cell and the exit code.
     pub severity: Severity,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Failure {
-    /// Creates a failure with this severity. `severity` replaces the severity that the errno alone suggests: the caller knows
-    /// what the failed operation means for the run.
+    /// Creates a failure. `severity` replaces the severity of the explanation, which is derived from the errno alone: the
+    /// caller knows what the failed operation means for the run.
     pub fn new(what: impl Into<String>, explanation: Explanation, severity: Severity) -> Self {
         let explanation = Explanation { severity: Some(severity), ..explanation };
         Self { what: what.into(), explanation, severity, source: None }
@@ -46,7 +46,7 @@ impl Failure {
         Self::new(what, Explanation::uncaused(why, remedy), Severity::BadInput)
     }
 
-    /// Converts an error to a failure. The text contains the error and its sources, without the sources that the explanation
+    /// Converts an error to a failure. `what` contains the error and its sources, without the sources that the explanation
     /// already contains.
     pub fn of(error: &impl Explained) -> Self {
         let explanation = explanation(error);

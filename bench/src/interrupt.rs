@@ -32,7 +32,7 @@ impl Interrupt {
             signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.signal), signal as usize)?;
             signal_hook::flag::register(signal, Arc::clone(&interrupt.stop))?;
         }
-        // Handlers run in the order of their registration, so the flag is set when the thread wakes up.
+        // Handlers run in the order of their registration, so the flag is already set when the thread wakes up.
         let mut signals = Signals::new(SIGNALS)?;
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for (before, signal) in signals.forever().enumerate() {

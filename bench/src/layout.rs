@@ -8,7 +8,7 @@ use peerpath_importers::{Op, Operands, Transfer};
 use crate::gcd::greatest_common_divisor;
 use crate::pattern::Pattern;
 
-/// Length of the guards before and after the slots. A buffer that is too short has no guards.
+/// Length of each guard, before and after the slots. A buffer that is too short has no guards.
 const GUARD_BYTES: u64 = 4096;
 /// Alignment of slots: a cache line.
 const ALIGNMENT_BYTES: u64 = 64;
@@ -202,8 +202,7 @@ impl Layout {
         self.slots().min(operations)
     }
 
-    /// Whether the byte at `offset` belongs to one of the first `used` slots, and the end offset of the range for which this
-    /// is the same.
+    /// Whether `offset` is in one of the first `used` slots, and the end offset of that slot or of that gap between slots.
     pub(crate) fn extent_at(&self, offset: u64, used: u64) -> (bool, u64) {
         let used = &self.slots[..used as usize];
         let next = used.partition_point(|start| *start <= offset);

@@ -4,7 +4,7 @@
 //! A [`Plan`](plan::Plan) lists sources, targets, operations and sizes. Each combination is a cell: one measurement of one
 //! source, one target, one path, one operation, one mode and one size. A [`Runner`](run::Runner) runs the cells one after the
 //! other and saves after each. A cell that this host does not support is waived with a reason. A cell fails if its data is
-//! wrong or takes another path than the plan asks for.
+//! wrong, or if the data takes another path than the plan asks for.
 //!
 //! This program measures writes of host memory through an RDMA device, or through any other importer, including one that you
 //! implement:

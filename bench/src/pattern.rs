@@ -13,7 +13,7 @@ impl Pattern {
         Self { seed }
     }
 
-    /// The seed that the pattern is computed from.
+    /// Seed of the pattern.
     pub fn seed(self) -> u64 {
         self.seed
     }
@@ -25,7 +25,7 @@ impl Pattern {
         Self::new(std::collections::hash_map::RandomState::new().build_hasher().finish())
     }
 
-    /// The 8-byte value at this index of the stream. Its bytes are little-endian.
+    /// The 8-byte value at this index. The stream contains it in little-endian byte order.
     pub fn word(self, index: u64) -> u64 {
         // SplitMix64's finalizer (Steele, Lea, Flood 2014), applied to seed and index.
         let mut word = self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));

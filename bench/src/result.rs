@@ -50,7 +50,7 @@ impl RunResult {
 pub struct AppendedRun {
     /// Index of its first cell in the list of cells.
     pub first_cell: usize,
-    /// The run.
+    /// Identity, time and parameters of the run.
     #[serde(flatten)]
     pub run: Run,
 }
@@ -70,7 +70,7 @@ pub struct Tool {
 /// Identity, time and parameters of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Unique identifier.
+    /// Identifier: start time and process ID of the run.
     pub id: String,
     /// Start time in UTC, RFC 3339.
     pub started_at: String,
@@ -101,15 +101,16 @@ pub struct Environment {
     /// Public parameters of the kernel command line ([`peerpath_paths::public_command_line`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,
-    /// CPU model.
+    /// CPU model, as in `/proc/cpuinfo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_model: Option<String>,
-    /// Kind of IOMMU: `intel`, `amd`, `smmu` or `virtio`; `none` if no IOMMU is in use.
+    /// Kind of IOMMU: `intel`, `amd`, `smmu`, `virtio` or `other`; several kinds are joined by `+`. `none` if no IOMMU is in
+    /// use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu: Option<String>,
     /// Whether devices are emulated, so that the figures do not describe hardware.
     pub emulated: bool,
-    /// Name of the emulator.
+    /// Name of the emulator, e.g. `QEMU`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emulator: Option<String>,
     /// Whether the CPU executes RDMA operations (rxe, siw).
@@ -137,9 +138,9 @@ pub struct DeviceRecord {
 /// The target of a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellTarget {
-    /// Kind of importer.
+    /// Kind of importer, e.g. `verbs`.
     pub kind: String,
-    /// Name of the device.
+    /// Name of the device, e.g. `mlx5_0`.
     pub device: String,
     /// PCI function of the device. Absent if the device has none.
     pub bdf: Option<Bdf>,
@@ -155,7 +156,7 @@ pub struct CellPath {
     pub predicted: Option<PathName>,
     /// The path that was observed.
     pub observed: PathName,
-    /// Attribute with which the kernel mapped the memory.
+    /// Attributes with which the kernel mapped the memory, e.g. `MMIO`; absent if they were not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attribute: Option<String>,
     /// Whether the DMA address equals the physical address.
@@ -221,7 +222,7 @@ pub struct FarSide {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// The cell ran, and its data was verified.
+    /// The cell ran without an error, and every compared byte matched.
     Passed,
     /// The host, the device or the size does not support the cell. `reason` explains why.
     Waived,
@@ -230,8 +231,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Converts the severity of a failure to an outcome. A cell that this host or this size does not support is waived, because
-    /// its path did not fail.
+    /// Converts the severity of a failure to an outcome. A cell that this host does not support, or does not support with this
+    /// size, is waived.
     pub fn of(severity: Severity) -> Self {
         match severity {
             Severity::BadInput | Severity::Unavailable => Self::Waived,
@@ -280,7 +281,7 @@ pub struct Cell {
     /// The component that transferred the data: `device`, or `cpu` for soft RDMA and staged copies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
-    /// How the buffer was registered.
+    /// Call that registered the buffer, e.g. `uverbs-ioctl`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<String>,
     /// Clock of the times: `device` for the device's clock; absent for the clock of this host.
@@ -344,7 +345,7 @@ pub struct Measurement {
     /// Number of bytes that were compared with the sent data, through the exporter's own mapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_bytes: Option<u64>,
-    /// Latency of single operations.
+    /// Latency distribution of single operations; in mode `pingpong`, of half the round trip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Latency>,
     /// Bytes divided by the measured time.
@@ -353,7 +354,7 @@ pub struct Measurement {
     /// Throughput of each direction of a bidirectional cell: first the direction of the cell, then the opposite one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_each_way_bytes_per_s: Option<[f64; 2]>,
-    /// Throughput in the lowest-throughput window of the measured time. Only for cells with one thread and one direction.
+    /// Lowest throughput of any window of the measured time. Only for cells with one thread and one direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput_min_window_bytes_per_s: Option<f64>,
     /// Operations divided by the measured time.

@@ -26,8 +26,8 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Reads this host and starts to observe the kernel. If the permission to observe is missing, the evidence of every cell
-    /// reports it.
+    /// Reads this host and starts to observe the kernel. If the kernel cannot be observed, the evidence of every cell states
+    /// the reason.
     pub fn live() -> Self {
         let options = ObserverOptions::default();
         let faults = FaultWatch::start(&options.root);
@@ -49,8 +49,8 @@ impl Routes {
         Some((to, self.inventory.predictor(Request::default()).functions_checked_for_acs(from, to).unwrap_or_default()))
     }
 
-    /// The host changes that make the data between two functions use a path. `None` if one of the functions does not exist.
-    /// `Err` explains why no change enables the path.
+    /// The host changes with which data between two functions takes the path `wanted`. `None` if one of the functions does not
+    /// exist. `Err` explains why no change enables the path.
     pub fn changes(
         &self,
         from: Bdf,
@@ -75,7 +75,7 @@ impl Routes {
     ) -> CellPath {
         let mut path = CellPath { asked, ..CellPath::unknown() };
         if asked == Some(PathName::Staged) && source.kind == SourceKind::Vfio {
-            // The CPU copies the data, so the kernel has no path to choose.
+            // The CPU copies the data, so the kernel does not choose a path.
             path.predicted = asked;
             path.evidence.push("no data was copied".to_owned());
             return path;
@@ -115,7 +115,7 @@ impl Routes {
         let payloads: Option<Vec<u16>> = on_path
             .map(|bdf| match self.inventory.topology.function(bdf)?.pcie {
                 Capability::Present(pcie) => Some(pcie.max_payload_bytes),
-                // Conventional PCI functions in the root complex have no maximum payload size, so they do not limit it.
+                // Conventional PCI functions have no maximum payload size, so they do not limit it.
                 Capability::Absent => Some(u16::MAX),
                 Capability::Unknown => None,
             })
@@ -192,8 +192,8 @@ impl Routes {
         Ok(trace_session.end().map(|trace| trace.durations_ns(kind)).map_err(|unobservable| Failure::of(&unobservable)))
     }
 
-    /// Returns the IOMMU faults that may concern these functions and that the kernel logged since the last call. Adds their number and
-    /// the first fault to the evidence of `path`, or the reason why the log cannot be read.
+    /// Returns the IOMMU faults that may concern these functions and that the kernel logged since the last call. Adds their
+    /// number and the first fault to the evidence of `path`, or the reason why the log cannot be read.
     pub fn faults(&mut self, path: &mut CellPath, functions: &[Bdf]) -> Vec<String> {
         let faults = match &mut self.faults {
             Ok(watch) => {
@@ -216,7 +216,7 @@ impl Routes {
         faults
     }
 
-    /// Facts about a function at the start of the run. Later host changes are in the evidence of the cells that need them.
+    /// Facts about a function at the start of the run. The evidence of a cell lists the host changes that were made for it.
     pub fn device(&self, bdf: Bdf, target: Option<&DeviceInfo>) -> DeviceRecord {
         let target = target.filter(|info| info.bdf == Some(bdf));
         let mut facts = BTreeMap::new();

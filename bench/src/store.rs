@@ -26,7 +26,7 @@ const MOST_NAMES: u32 = 10_000;
 /// Where a run saves its result.
 #[derive(Debug, Clone, Copy)]
 pub enum Destination<'a> {
-    /// A new folder with this path. If the path exists, `-2`, `-3` and so on is appended to it.
+    /// A new folder with this path. If the path exists, its name gets the suffix `-2`, `-3` and so on.
     New(&'a Path),
     /// This folder, which is created if it does not exist.
     Folder(&'a Path, Existing),
@@ -118,7 +118,7 @@ impl Store {
 /// Creates a temporary file with mode 0600, to be renamed to a file in the same folder.
 ///
 /// # Errors
-/// Returns the error of the system call, with its errno. The functions of `tempfile` that choose the name themselves hide the
+/// Returns the error of the system call, with its errno. The functions of `tempfile` that open the file themselves hide the
 /// errno.
 pub fn temporary_file(folder: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let create = |path: &Path| File::options().read(true).write(true).create_new(true).mode(0o600).open(path);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use peerpath_exporter::View;
 
-/// Memory with a view, as a BAR has.
+/// Memory with a [`View`], in place of a BAR.
 pub(crate) struct Bytes(pub(crate) Mutex<Vec<u8>>);
 
 impl Bytes {

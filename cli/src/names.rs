@@ -57,7 +57,7 @@ pub(crate) fn source(text: &str) -> Result<Source, Failure> {
     Err(Failure::bad_input(what(), why, remedy))
 }
 
-/// The only exportable BAR of a function; otherwise why there is none, and what to do.
+/// The only exportable BAR of a function; otherwise the reason and the remedy.
 fn only_bar(bdf: Bdf) -> Result<Source, (String, String)> {
     let entry = Inventory::read(&Tree::live()).list().into_iter().find(|entry| entry.bdf == bdf);
     let Some(entry) = entry else {
@@ -119,7 +119,7 @@ pub(crate) fn ambiguous(what: String, several: &[String]) -> Failure {
 fn meant(text: &str, discovered: &[Discovered]) -> Option<String> {
     let (kind, address) = text.split_once(':').unwrap_or(("", text));
     let kinds = || IMPORTERS.iter().map(|importer| importer.kind());
-    // verb:mlx5_0
+    // A misspelt kind, e.g. verb:mlx5_0.
     if let Some(kind) = closest(kind, kinds()).filter(|_| text.parse::<Bdf>().is_err()) {
         return Some(format!("{kind}:{address}"));
     }
@@ -171,7 +171,7 @@ pub(crate) fn device_of(inventory: &Inventory, text: &str) -> Result<String, Fai
     }
 }
 
-/// The remedy for a device that no function of an inspected host has.
+/// The remedy if no function of an inspected host has this device.
 pub(crate) fn similar_device(inventory: &Inventory, text: &str) -> String {
     let own_name = |device: &str| device.split_once(':').map_or(device, |(_, name)| name).to_owned();
     let devices = || inventory.topology.functions().iter().flat_map(|function| &function.devices);

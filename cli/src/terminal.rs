@@ -15,8 +15,8 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     stream(|out| out.write_all(text.as_bytes()))
 }
 
-/// Writes to standard output what `write` produces, as it is produced, without characters that control a terminal. A closed pipe
-/// ends `write` and is not an error.
+/// Writes the output of `write` to standard output as it is produced, with control characters replaced. A closed pipe ends
+/// `write` and is not an error.
 pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
     let mut out = Printable(BufWriter::new(io::stdout().lock()));
     match write(&mut out).and_then(|()| out.flush()) {

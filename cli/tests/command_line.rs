@@ -293,7 +293,7 @@ fn analyses_the_output_of_lspci() {
         let pairs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         pairs[0].clone()
     };
-    // The text does not show the domain type, which decides only if the kernel trusts the processor.
+    // The output of lspci does not show the domain type. It decides the path only if the kernel trusts the processor.
     let amd = pair(&["--cpu", "AMD EPYC 7763 64-Core Processor"]);
     assert_eq!(amd["predicted"], "unknown");
     assert!(amd["unknown"].to_string().contains("domain type of 0000:01:00.0"), "{amd}");

@@ -160,7 +160,7 @@ fn cpu_copies_do_not_indicate_interconnect() {
     has(&page, &["A CPU copied the data, so the throughput does not show whether"]);
 }
 
-/// Spreadsheets run a field that starts like a formula.
+/// Spreadsheets evaluate a field that starts like a formula.
 #[test]
 fn no_field_of_the_table_is_a_formula() {
     let mut cell = cell("write", 4096);

@@ -14,7 +14,7 @@ fn start_time_ticks(pid: u32) -> u64 {
     stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().parse().unwrap()
 }
 
-/// Writes a journal that lists a change of this process for a run.
+/// Writes a journal that lists a change that the process `pid` made for a run.
 fn write_journal(state: &Path, pid: u32) {
     std::fs::DirBuilder::new().mode(0o700).create(state).unwrap();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();

@@ -40,7 +40,7 @@ fn answer(arguments: &str, folder: &Path, state: &Path) -> String {
     format!("{}\n=> exit code {code}\n", independent_of_this_host(&text))
 }
 
-/// Replaces the list of this host's RDMA devices.
+/// Replaces the list of this host's RDMA devices with a fixed text.
 fn independent_of_this_host(text: &str) -> String {
     let lines = text.trim_end().lines().map(|line| match line.find("The devices of this host are: ") {
         Some(at) => format!("{}This host has no RDMA device. [no-device]", &line[..at]),

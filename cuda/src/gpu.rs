@@ -32,7 +32,7 @@ impl fmt::Display for Version {
 pub struct Gpu {
     /// GPU number in the driver's enumeration, from 0.
     pub index: u32,
-    /// Model name: `NVIDIA H200`.
+    /// Model name, e.g. `NVIDIA H200`.
     pub name: String,
     /// PCI function. `None` if the GPU is not on a PCI bus.
     pub bdf: Option<Bdf>,

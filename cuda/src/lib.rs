@@ -1,8 +1,7 @@
 //! NVIDIA's CUDA driver, loaded at run time: GPUs, their memory, and the mechanisms that give them access to other memory.
 //!
-//! The exporter and the importer of GPUs both use this crate. A program that uses this crate also starts on hosts without a
-//! driver: a missing driver is an [`Error`] with a cause and a remedy. So are a function that an old driver lacks, and a lost
-//! GPU.
+//! The exporter and the importer of GPUs both use this crate. A program that uses it also starts on hosts without a driver. A
+//! missing driver, a function that the driver lacks and a lost GPU are each an [`Error`] with a cause and a remedy.
 //!
 //! ```no_run
 //! use peerpath_cuda::{Context, DeviceMemory, Driver};

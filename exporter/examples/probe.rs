@@ -1,4 +1,4 @@
-//! Lists the BARs of a PCI function, or exports the source that is named.
+//! Lists the BARs of a PCI function, or exports a source.
 //!
 //! ```text
 //! probe 0000:03:00.0                               list the BARs, and which of them can be exported

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Keeps the BAR exported until the process is killed.
+/// Keeps the function open for 10 minutes, or until the process is killed.
 fn hold(bdf: Bdf, bar: BarIndex) -> ExitCode {
     let exporter = || -> Result<_, Box<dyn StdError>> {
         let hold = Hold::acquire(bdf, &Options::default())?;

@@ -49,7 +49,7 @@ impl SourceKind {
         }
     }
 
-    /// The kind of memory, which decides what an errno of an importer means.
+    /// Returns the kind of memory. The meaning of an importer's errno depends on it.
     pub fn memory(self) -> MemoryKind {
         match self {
             Self::Vfio => MemoryKind::VfioBar,
@@ -59,7 +59,7 @@ impl SourceKind {
     }
 }
 
-/// Memory that a buffer contains. Saved results contain it in the field `source`.
+/// Description of the memory that a buffer contains. Saved results contain it as the field `source`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Origin {
     /// Kind of memory.
@@ -122,7 +122,8 @@ impl HostMemory {
 
 /// File descriptors or addresses that an importer registers.
 pub enum Handle {
-    /// A dma-buf. The buffer owns the file descriptor. An importer that must pass ownership to another API duplicates it.
+    /// A dma-buf. The buffer owns the file descriptor. An importer that must pass ownership to another API duplicates the
+    /// descriptor.
     DmaBuf(OwnedFd),
     /// One dma-buf per range in [`Origin::ranges`], in the same order.
     DmaBufs(Vec<OwnedFd>),

@@ -110,7 +110,7 @@ pub enum Error {
     OpenElsewhere {
         /// PCI address of the function.
         bdf: Bdf,
-        /// Ids of the processes that have the group or the device open. Contains only processes visible to this user.
+        /// IDs of the processes that have the group or the device open. Contains only processes visible to this user.
         pids: Vec<u32>,
         /// EBUSY that the kernel returned.
         #[source]

@@ -22,9 +22,9 @@
 //!
 //! Programs that take memory by name (`0000:03:00.0:2`, `udmabuf:1M`) parse a [`Source`] and open it as an [`Exporter`].
 //!
-//! The crate never binds a driver and writes no files except the socket of a [`socket::DmaBufSender`]. Each [`Error`] has a
-//! cause ([`Error::cause`]), a reason and a remedy ([`peerpath_paths::Explained`]). Unsafe code is confined to one private
-//! module.
+//! The crate never binds a driver, and creates no files except the socket of a [`socket::DmaBufSender`] and its lock. Each
+//! [`Error`] has a cause ([`Error::cause`]), a reason and a remedy ([`peerpath_paths::Explained`]). Unsafe code is confined to
+//! one private module.
 
 mod buffer;
 mod error;
@@ -55,7 +55,7 @@ pub use source_list::split_sources;
 pub use vfio::VfioExporter;
 pub use view::{View, check_span};
 
-/// Open source of memory: a BAR, memory of a GPU, host memory, or a dma-buf of another process.
+/// A source of memory that has been opened: a BAR, memory of a GPU, host memory, or a dma-buf of another process.
 pub trait Exporter: Send + Sync {
     /// Returns the origin of all memory that can be exported.
     fn origin(&self) -> &Origin;
@@ -66,14 +66,14 @@ pub trait Exporter: Send + Sync {
     }
 
     /// Exports the first `length_bytes` bytes. If the source has several ranges, these are the first bytes of the concatenated
-    /// ranges, and the last range may be cut. Each call returns a new buffer, whose origin lists the exported ranges.
+    /// ranges, and the last range may be shortened. Each call returns a new buffer, whose origin lists the exported ranges.
     ///
     /// # Errors
     /// [`Error::BadLength`] if the length is zero, exceeds the source, or is not a whole number of pages for a dma-buf.
     /// Otherwise, an error of the kernel.
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error>;
 
-    /// Exports the ranges of a BAR, concatenated in this order. [`Origin::front`] and [`Origin::spread`] compute ranges.
+    /// Exports these ranges of a BAR, concatenated in this order. [`Origin::front`] and [`Origin::spread`] compute ranges.
     ///
     /// # Errors
     /// [`Error::BadRange`] if a range lies outside the ranges of the source or does not consist of whole pages,

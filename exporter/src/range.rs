@@ -64,7 +64,7 @@ pub enum RangeProblem {
     /// The range overlaps another range.
     #[error("it overlaps the range {other}")]
     Overlap {
-        /// Range that it overlaps.
+        /// The other range.
         other: BarRange,
     },
     /// The range exceeds the ranges that the source was opened with.
@@ -112,7 +112,7 @@ pub(crate) fn is_within(range: BarRange, ranges: &[BarRange]) -> bool {
 }
 
 impl Origin {
-    /// Returns the ranges of the first `length_bytes` bytes, in buffer order. The last range may be cut.
+    /// Returns the ranges of the first `length_bytes` bytes, in buffer order. The last range may be shortened.
     pub fn front(&self, length_bytes: u64) -> Vec<BarRange> {
         take_front(&self.ranges, length_bytes)
     }

@@ -1,4 +1,4 @@
-//! Removal of a function that this process holds through VFIO.
+//! Removal of a function that this process has open through VFIO.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,12 +23,12 @@ struct State {
     /// Function or memory, for messages.
     name: String,
     is_requested: AtomicBool,
-    /// Flags to set at the request.
+    /// Flags to set when the kernel makes the request.
     stops: Mutex<Vec<Weak<AtomicBool>>>,
 }
 
 impl Removal {
-    /// Creates the removal of a function or of memory with this name, which errors contain. Nothing is requested yet.
+    /// Creates the state for the function or memory of this name, without a request. Errors contain the name.
     pub fn of(name: impl Into<String>) -> Self {
         let (name, is_requested, stops) = (name.into(), AtomicBool::new(false), Mutex::default());
         Self { state: Arc::new(State { name, is_requested, stops }) }
@@ -39,8 +39,8 @@ impl Removal {
         self.state.is_requested.load(Ordering::Acquire)
     }
 
-    /// Sets `stop` when the kernel requests the release of the function; at once if it has requested that already. Loops that
-    /// must not make system calls can check such a flag.
+    /// Sets `stop` when the kernel requests the release of the function, or at once if it already has. Loops that must
+    /// not make system calls can check such a flag.
     pub fn stop_on_request(&self, stop: &Arc<AtomicBool>) {
         let mut stops = self.state.stops.lock().unwrap_or_else(PoisonError::into_inner);
         stops.retain(|stop| stop.strong_count() > 0);
@@ -80,8 +80,8 @@ pub(crate) struct RequestWatch {
 }
 
 impl RequestWatch {
-    /// Passes a new eventfd to `connect`, and starts the thread. `None` if `connect` fails, because the driver has no request
-    /// interrupt.
+    /// Passes a new eventfd to `connect`, and starts the thread. Returns `None` if `connect` fails, as it does for a driver
+    /// without a request interrupt.
     pub(crate) fn start(
         removal: &Removal,
         connect: impl FnOnce(&EventFd) -> io::Result<()>,
@@ -108,7 +108,8 @@ impl RequestWatch {
 impl Drop for RequestWatch {
     fn drop(&mut self) {
         self.has_ended.store(true, Ordering::Release);
-        // The counter is far below its maximum, so the write cannot block. If it fails, the thread would never end.
+        // The counter is far below its maximum, so the write cannot block. If it fails, the thread never ends, so do
+        // not join it.
         if self.event.write(1).is_ok()
             && let Some(thread) = self.thread.take()
         {

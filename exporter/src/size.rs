@@ -1,7 +1,7 @@
 //! Sizes and offsets as text: `4K`, `4KiB`, `0x2000`, `1G`.
 
-/// Suffixes of a number of bytes. All are powers of 1024, as in fio and in the BAR sizes of lspci: buffers, pages and RDMA
-/// messages have such sizes, and a dma-buf of 1,000,000 bytes could not be exported.
+/// Suffixes of a number of bytes, with the binary logarithm of their value. All are powers of 1024, as in fio and in the BAR
+/// sizes of lspci: a dma-buf consists of whole pages, and 1,000,000 bytes are not whole pages.
 const SUFFIXES: [(&str, u32); 9] =
     [("kib", 10), ("mib", 20), ("gib", 30), ("kb", 10), ("mb", 20), ("gb", 30), ("k", 10), ("m", 20), ("g", 30)];
 
@@ -21,7 +21,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// Formats a number of bytes with the largest suffix that divides it: `2M`, `4K`, `100`.
+/// Formats a number of bytes with the largest unit that divides it, e.g. `2M`, `4K`, `100`.
 pub fn format_bytes(bytes: u64) -> String {
     for (shift, suffix) in [(30, "G"), (20, "M"), (10, "K")] {
         if bytes != 0 && bytes.is_multiple_of(1 << shift) {

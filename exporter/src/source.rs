@@ -81,7 +81,7 @@ impl Source {
         }
     }
 
-    /// Opens the device or allocates the memory, so that the time of a later export does not include it.
+    /// Opens the device or allocates the memory, so that the time of a later export includes neither.
     ///
     /// # Errors
     /// Same as the `open` function of the exporter, e.g. [`VfioExporter::open`].

@@ -2,8 +2,8 @@
 
 use crate::Source;
 
-/// Splits names of sources at the commas between them. A comma between two ranges of a BAR belongs to its name, and so does a
-/// comma in the path of a socket, unless a source follows the comma.
+/// Splits names of sources at the commas between them. A comma between two ranges of a BAR belongs to the name. A comma in the
+/// path of a socket does too, unless the name of a source follows the comma.
 pub fn split_sources(text: &str) -> Vec<&str> {
     let mut names = Vec::new();
     let mut start = 0;

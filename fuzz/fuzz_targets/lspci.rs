@@ -1,4 +1,4 @@
-//! Passes arbitrary texts to the parser of lspci output, and predicts the paths between some of the functions.
+//! Passes arbitrary bytes to the parser of lspci output, and predicts the paths between some of the functions.
 #![no_main]
 
 use peerpath_paths::{Inventory, Request, Tree};

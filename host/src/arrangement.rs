@@ -1,7 +1,7 @@
 //! Changes the host so that a pair of functions gets the requested path, and reverts the changes.
 //!
-//! [`peerpath_paths`] plans the changes. All of them are checked before the first one is made, and each is recorded before it is
-//! made. An [`Arrangement`] reverts its changes when it is dropped; if the process died, [`crate::restore`] reverts them.
+//! [`peerpath_paths`] plans the changes. All changes are checked before the first is made, and each is written to the journal
+//! before it is made. An [`Arrangement`] reverts its changes when it is dropped; if the process dies, [`crate::restore`] does.
 
 #[cfg(test)]
 mod tests;
@@ -38,9 +38,9 @@ impl Arrangement {
     /// there are no changes. Exporter and importer must not be open in this process.
     ///
     /// # Errors
-    /// Nothing is changed if another run has one of the locks, or if a change would break a use or affect state that cannot be
-    /// restored. If the kernel refuses one of the changes, the changes before it are reverted; if reverting fails too, the error
-    /// is [`Error::LeftChanged`].
+    /// Nothing is changed if another run has one of the locks, or if a change would break a use of a function or affect state
+    /// that cannot be restored. If the kernel refuses one of the changes, the changes before it are reverted; if reverting fails
+    /// too, the error is [`Error::LeftChanged`].
     pub fn make(
         exporter: Bdf,
         importer: Bdf,
@@ -66,7 +66,7 @@ impl Arrangement {
         }
     }
 
-    /// Descriptions of the changes for reports: `IOMMU group 9 switched from DMA to identity`.
+    /// Descriptions of the changes for reports, e.g. `IOMMU group 9 switched from DMA to identity`.
     pub fn done(&self) -> &[String] {
         &self.done
     }
@@ -203,7 +203,7 @@ impl Prepared {
 }
 
 /// Acquires exclusive locks of the functions and groups that the changes affect, and shared locks of the other functions and
-/// groups that the path depends on. The exporter is locked when it is opened.
+/// groups that the path depends on. [`crate::Hold`] locks the exporter.
 fn lock(
     host: &HostTree,
     dir: &StateDir,

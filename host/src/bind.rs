@@ -1,4 +1,4 @@
-//! Binds functions to vfio-pci until `restore` reverts this.
+//! Binds functions to vfio-pci. `restore` reverts the bindings.
 
 use peerpath_paths::Bdf;
 
@@ -17,12 +17,12 @@ pub struct Bound {
     pub already: bool,
 }
 
-/// Binds all functions to vfio-pci, or none. [`crate::restore`] reverts this.
+/// Binds all functions to vfio-pci, or none. [`crate::restore`] reverts the bindings.
 ///
 /// # Errors
-/// A function does not exist, is a bridge, has no IOMMU group, is in use, or shares its group with a function whose driver VFIO
-/// does not tolerate; vfio-pci is not loaded; or the kernel refuses the binding. If the functions
-/// that were bound before cannot be reverted, the error is [`Error::LeftChanged`].
+/// A function does not exist, is a bridge, has no IOMMU group, is locked by another run, is in use, or shares its group with a
+/// function whose driver VFIO does not tolerate; vfio-pci is not loaded; or the kernel refuses the binding. If the functions
+/// bound before the failure cannot be restored, the error is [`Error::LeftChanged`].
 pub fn bind(functions: &[Bdf], options: &Options) -> Result<Vec<Bound>, Error> {
     let host = &options.host;
     let mut functions = functions.to_vec();

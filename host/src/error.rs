@@ -72,7 +72,7 @@ pub enum Error {
     Bind {
         /// Address of the function.
         bdf: Bdf,
-        /// The step, as a verb: `unbind`.
+        /// The step, as a verb, e.g. `unbind`.
         operation: &'static str,
         /// Error of the write to sysfs.
         #[source]
@@ -112,7 +112,7 @@ pub enum Error {
     Acs {
         /// Address of the port.
         bdf: Bdf,
-        /// The step, as a verb: `write`.
+        /// The step, as a verb, e.g. `write`.
         operation: &'static str,
         /// Error of the access to config space.
         #[source]
@@ -179,7 +179,7 @@ pub enum Error {
     State {
         /// Path of the file or directory.
         path: PathBuf,
-        /// The step, as a verb: `create the directory`.
+        /// The step, as a verb phrase, e.g. `create the state directory`.
         operation: &'static str,
         /// Error of the failed step.
         #[source]

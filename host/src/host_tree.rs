@@ -1,4 +1,4 @@
-//! Access to a host: its `/sys`, `/proc` and `/dev`, and the writer that changes it. Tests replace both.
+//! Access to a host: its `/sys`, `/proc` and `/dev`, and the writer that changes it. Tests replace the files and the writer.
 
 use std::fmt;
 use std::fs;
@@ -117,7 +117,7 @@ impl HostTree {
         self.root.join(relative)
     }
 
-    /// The sysfs directory of a function (a link into the tree of devices).
+    /// The sysfs directory of a function (a link into `/sys/devices`).
     pub(crate) fn function(&self, bdf: Bdf) -> PathBuf {
         self.path(format!("sys/bus/pci/devices/{bdf}"))
     }

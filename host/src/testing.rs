@@ -91,7 +91,7 @@ impl Fixture {
         Function { fixture: self, bdf: bdf.parse().unwrap() }
     }
 
-    /// Removes a function of an IOMMU group.
+    /// Removes a function and its entry in an IOMMU group.
     pub(crate) fn remove(&self, bdf: &str, group: u32) {
         self.leave_group(bdf, group);
         fs::remove_file(self.path(&format!("sys/bus/pci/devices/{bdf}"))).unwrap();
@@ -235,7 +235,7 @@ impl Kernel {
         }
     }
 
-    /// The domain of a group changes only while no kernel driver is bound to a function of it.
+    /// Changes the domain type of a group, unless a kernel driver is bound to one of its functions.
     fn switch(&self, path: &Path, text: &str) -> io::Result<()> {
         for function in fs::read_dir(path.with_file_name("devices"))? {
             if let Ok(driver) = fs::read_link(function?.path().join("driver"))

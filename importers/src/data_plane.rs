@@ -1,5 +1,5 @@
 //! Transfers between a registered buffer and initiator memory: the memory that the buffer exchanges bytes with (host memory, GPU
-//! memory, or blocks of a drive).
+//! memory, or blocks of a drive). Identifiers call initiator memory `far`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use peerpath_paths::{Cause, Explanation};
 
 use crate::{Error, Op};
 
-/// Size of a data plane.
+/// Queues and memory of a data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPlaneSettings {
     /// Maximum number of transfers in flight, per queue and posting side.
@@ -31,10 +31,10 @@ impl DataPlaneSettings {
 /// Side of a data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Side {
-    /// Far side: the memory that the buffer exchanges bytes with, and its queue pairs if the device has any.
+    /// The initiator's side: initiator memory, and its queue pairs if the device has any.
     #[default]
     Far,
-    /// Buffer's side: the registered buffer, and its queue pairs if the device has any.
+    /// The buffer's side: the registered buffer, and its queue pairs if the device has any.
     Buffer,
 }
 
@@ -50,7 +50,7 @@ pub struct Operands {
 /// One transfer between the buffer and initiator memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
-    /// Id chosen by the caller and repeated in the completion.
+    /// ID chosen by the caller and repeated in the completion.
     pub id: u64,
     /// Operation, one of the importer's transfer ops.
     pub op: Op,
@@ -82,7 +82,7 @@ impl Transfer {
 /// Completion of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
-    /// Id of the transfer.
+    /// ID of the transfer.
     pub id: u64,
     /// Outcome of the transfer.
     pub result: Result<(), TransferError>,
@@ -92,7 +92,7 @@ pub struct Completion {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the transfer completed with {status}")]
 pub struct TransferError {
-    /// Name of the completion status in the device's specification (`REM_ACCESS_ERR`).
+    /// Name of the completion status in the device's specification, e.g. `REM_ACCESS_ERR`.
     pub status: &'static str,
     /// Meaning of the status, and the remedy.
     pub explanation: Box<Explanation>,

@@ -18,17 +18,17 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// The kernel or the library refused to register the buffer.
     fn register(self: Arc<Self>, buffer: Arc<Buffer>) -> Result<Box<dyn Registration>, Error>;
-    /// Returns the removal of the device's function, if this process holds the function through VFIO. When the kernel requests
+    /// Returns the removal of the device's function, if this process has the function open through VFIO. When the kernel requests
     /// the release of the function, drop the device and everything that it created.
     fn removal(&self) -> Option<&Removal> {
         None
     }
 }
 
-/// Description of an opened device; results carry it as `target`.
+/// Description of an opened device; results contain it as `target`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// Name of the device (`rxe0`).
+    /// Name of the device, e.g. `rxe0`.
     pub name: String,
     /// Model name, if the device's library reports one.
     pub model: Option<String>,

@@ -9,7 +9,7 @@ use crate::{Device, Error, MechanismSpec, OpSpec, QueuePairOptions};
 
 /// Kind of target device, e.g. RDMA NICs.
 ///
-/// Implement it to add an importer. The entries of [`crate::IMPORTERS`] are built in; a program can add others with
+/// Implement this trait to add an importer. The entries of [`crate::IMPORTERS`] are built in; a program can add others with
 /// [`crate::parse_target_among`].
 pub trait Importer: Sync {
     /// Returns the name of the kind, in lowercase ASCII letters: the part of a target before the colon, and `target.kind` in
@@ -26,7 +26,7 @@ pub trait Importer: Sync {
     fn on_demand_paging(&self) -> BTreeMap<String, bool> {
         BTreeMap::new()
     }
-    /// Checks that the library that drives the devices is installed and lists them.
+    /// Checks that the library for these devices is installed and can list the devices.
     ///
     /// # Errors
     /// The library is missing or too old, or it cannot list the devices.
@@ -69,7 +69,7 @@ pub struct Capabilities {
 /// Syntax of a target of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Form of a target: `verbs:DEV[/PORT]`.
+    /// Form of a target, e.g. `verbs:DEV[/PORT]`.
     pub form: &'static str,
     /// Description of the target, in one line.
     pub summary: &'static str,
@@ -89,7 +89,7 @@ pub enum Availability {
 /// A device that an importer found on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovered {
-    /// Target that names the device: `verbs:rxe0`.
+    /// Target that names the device, e.g. `verbs:rxe0`.
     pub target: String,
     /// PCI function of the device.
     pub bdf: Option<Bdf>,

@@ -45,7 +45,7 @@ impl<'r> Loopback<'r> {
     /// Starts to write `bytes` into the buffer at `offset`.
     ///
     /// # Errors
-    /// The bytes exceed the buffer, the data plane has failed, or unfinished handles hold all transfers.
+    /// The bytes exceed the buffer, the data plane has failed, or unfinished handles occupy all `depth` slots.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<Pending<'r>, LoopbackError> {
         let mut pending = Pending { shared: Arc::clone(&self.shared), parts: VecDeque::new(), op: Op::Write };
         for (place, at) in pending.pieces(offset, bytes.len()) {
@@ -229,7 +229,7 @@ impl Shared<'_> {
             std::thread::yield_now();
         }
         for Completion { id, result } in self.done.drain(..) {
-            // The id of every transfer is the number of its slot.
+            // The ID of every transfer is the number of its slot.
             let Some(slot) = usize::try_from(id).ok().and_then(|id| self.slots.get_mut(id)) else { continue };
             *slot = if matches!(slot, Slot::Abandoned) { Slot::Free } else { Slot::Completed(result) };
         }

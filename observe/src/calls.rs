@@ -1,4 +1,4 @@
-//! Calls of dma-buf functions, each paired from its entry event and its return event.
+//! Reconstructs calls of dma-buf functions from their entry and return events.
 
 use crate::operation::{DmaBufOp, TimedFunction};
 use crate::parse::{Event, Record};
@@ -23,8 +23,9 @@ struct OpenCall {
     at_ns: u64,
 }
 
-/// Matches entries and returns of each thread, in the order of the returns. Ignores an entry or return without its counterpart:
-/// the buffer overflowed, or the recording began or ended during the call.
+/// Pairs the entries and returns of each thread. The calls are in the order of their returns. Of nested calls of one operation,
+/// only the outermost counts. An entry or return without its counterpart is ignored: the trace buffer overflowed, or the
+/// recording began or ended during the call.
 pub(crate) fn pair(records: &[Record]) -> Vec<Call> {
     let mut open: Vec<OpenCall> = Vec::new();
     let mut calls = Vec::new();

@@ -3,10 +3,10 @@
 //! | events | path |
 //! |---|---|
 //! | P2PDMA returned `BUS_ADDR`, and neither the DMA API nor the IOMMU mapped this memory | `bus-address` |
-//! | `dma:dma_map_phys` of this memory, with DMA address = physical address plus the known offset of the host bridge | `host-bridge-bypass` |
+//! | `dma:dma_map_phys` of this memory; the DMA address is the physical address, or differs by the known offset of the host bridge | `host-bridge-bypass` |
 //! | `iommu:map` of this memory | `host-bridge-translated` |
-//! | attach or map returned an errno, or `dma_map_phys` returned `DMA_MAPPING_ERROR` | `refused` |
-//! | anything else, or several of these at once | `unknown`, with the reason |
+//! | the last attach, pin or map returned an errno, or the last `dma_map_phys` returned `DMA_MAPPING_ERROR` | `refused` |
+//! | anything else, or contradicting events | `unknown`, with the reason |
 
 use nix::errno::Errno;
 use peerpath_paths::PathName;
@@ -114,13 +114,13 @@ fn bus_address(trace: &Trace, events: &MemoryEvents<'_>, expected: &Expected) ->
     if !events.direct.is_empty() || !events.iommu.is_empty() {
         return Err("P2PDMA returned BUS_ADDR, but the memory was mapped through the host bridge".into());
     }
-    // The probe reads bus_offset only on kernels with BTF, and only then is the physical address that it reads reliable.
+    // With BTF the probe reads its arguments by name, bus_offset among them. Without BTF the physical address is unreliable.
     if let Some(&Ranges { phys: Some(phys), length_bytes: Some(length), bus_offset: Some(_), .. }) = events.ranges
         && !expected.covers(phys, length)
     {
         return Err(format!("P2PDMA returned BUS_ADDR for other memory, at {phys:#x}"));
     }
-    // Bus-address is concluded from the absence of mapping events, so the trace must be complete.
+    // The path `bus-address` follows from the absence of mapping events, so the trace must be complete.
     if trace.log.lost_events > 0 || trace.log.unreadable_lines > 0 {
         return Err("P2PDMA returned BUS_ADDR, but events were lost, so other mappings cannot be ruled out".into());
     }
@@ -157,7 +157,7 @@ fn direct_path(events: &MemoryEvents<'_>, expected: &Expected, direct: &DirectMa
     ))
 }
 
-/// The reason why a trace without a mapping of the memory does not show the path.
+/// Why the path is unknown, for a trace without a mapping of the memory.
 fn no_mapping(trace: &Trace, events: &MemoryEvents<'_>) -> String {
     if trace.log.lost_events > 0 {
         return "events were lost, and no remaining event shows a mapping of the memory".into();

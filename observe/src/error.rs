@@ -1,10 +1,10 @@
-//! Errors of observation.
+//! The error type of this crate.
 
 use std::io;
 
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
-/// The path cannot be observed on this host. A caller may continue without observation.
+/// This host does not permit or support observation of paths or of IOMMU faults. A caller may continue without it.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct ObserveError {
@@ -15,12 +15,12 @@ pub struct ObserveError {
 }
 
 impl ObserveError {
-    /// An error without an I/O error as its source.
+    /// Creates an error that has no I/O error as its source.
     pub(crate) fn new(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), source: None, explanation: Explanation::uncaused(why, remedy) }
     }
 
-    /// The kernel refused an access to tracefs.
+    /// Creates the error for a refused access to tracefs.
     pub(crate) fn access(what: impl Into<String>, source: io::Error) -> Self {
         let explanation = match source.kind() {
             io::ErrorKind::PermissionDenied => Explanation::new(
@@ -40,7 +40,7 @@ impl ObserveError {
         Self { what: what.into(), source: Some(source), explanation }
     }
 
-    /// Replaces reason and remedy with those of the kernel log, which needs another permission than tracefs.
+    /// Replaces reason and remedy with those for `/dev/kmsg`, which needs other permissions than tracefs.
     pub(crate) fn in_log(mut self) -> Self {
         if self.explanation.cause == Some(Cause::NoPermission) {
             self.explanation.why = "The kernel restricts its log to root (kernel.dmesg_restrict).".into();

@@ -1,7 +1,7 @@
 //! The events of a trace that concern the registered memory.
 //!
-//! The recorded threads also map other memory (a NIC's receive buffers, for example, from an interrupt). The physical address
-//! separates the two: only mappings within the exported memory count.
+//! The recorded threads also map other memory, e.g. the receive buffers of a NIC during an interrupt. The physical address
+//! distinguishes them: only mappings that overlap the registered memory count.
 
 use peerpath_paths::PathName;
 
@@ -14,7 +14,7 @@ use crate::trace::Trace;
 /// `DMA_MAPPING_ERROR`: the DMA address of a refused mapping.
 pub(crate) const DMA_MAPPING_ERROR: u64 = u64::MAX;
 
-/// Bits of the mapping attributes and their names, as the kernel's own events print them (`include/linux/dma-mapping.h`).
+/// Bit numbers of the DMA attributes (`include/linux/dma-mapping.h`), with the names that the kernel's trace events print.
 const ATTRIBUTES: [(u32, &str); 11] = [
     (1, "WEAK_ORDERING"),
     (2, "WRITE_COMBINE"),
@@ -50,7 +50,7 @@ pub(crate) struct MemoryEvents<'a> {
     pub(crate) map_types: Vec<MapType>,
     /// Exporter and device of each attachment.
     pub(crate) attachments: Vec<(&'a str, &'a str)>,
-    /// Physical address and attributes of each `dma_iova_link`.
+    /// Physical address and attributes of each call of `dma_iova_link`.
     links: Vec<(Option<u64>, Option<u64>)>,
     pub(crate) link_errno: Option<i32>,
     pub(crate) ranges: Option<&'a Ranges>,
@@ -132,7 +132,7 @@ impl<'a> MemoryEvents<'a> {
             return Some(direct.attributes.to_owned());
         }
         // A probe that reads arguments by number may read the wrong argument. The attributes count only if the physical address
-        // from the same probe is in a mapping.
+        // from the same probe lies in a recorded mapping.
         let plausible = |(phys, attributes): &(Option<u64>, Option<u64>)| {
             let phys = (*phys)?;
             self.iommu

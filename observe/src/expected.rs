@@ -22,7 +22,8 @@ pub struct Expected {
     pub memory: Memory,
     /// Whether the importer's IOMMU domain translates; `None` if unknown. If the trace contradicts it, the path is unknown.
     pub translated: Option<bool>,
-    /// Whether the importer has its own I/O address space, in which a failed registration without a mapping is a refusal.
+    /// Whether the importer maps into its own I/O address space (iommufd). A failed registration without a recorded mapping is
+    /// then a refusal.
     pub own_address_space: bool,
     /// Bus address minus physical address of the exporter's memory, modulo 2^64; `None` if unknown.
     pub bus_offset: Option<u64>,
@@ -36,8 +37,9 @@ impl Expected {
         Self { memory, translated: None, own_address_space: false, bus_offset: None, failed_with: None }
     }
 
-    /// Ranges of a BAR (offset and length in bytes) that an importer on the function `to` registers. No ranges mean the whole
-    /// BAR. `None` if the BAR does not exist. Read the topology again after a change of a domain type.
+    /// Describes the registration of ranges of a BAR (offset and length in bytes) by an importer on the function `to`. An empty
+    /// list of ranges means the whole BAR. Returns `None` if the BAR does not exist. `topology` must have been read after the
+    /// last change of a domain type.
     pub fn of_bar(topology: &Topology, from: Bdf, bar: u8, ranges: &[(u64, u64)], to: Option<Bdf>) -> Option<Self> {
         let bar = topology.function(from)?.bars.iter().find(|found| found.index == bar && found.assigned)?;
         let range = |&(offset, length): &(u64, u64)| {
@@ -82,7 +84,7 @@ impl Expected {
     }
 }
 
-/// The DMA API maps through the IOMMU only in domains of type `DMA` and `DMA-FQ`.
+/// Whether the DMA API maps through the IOMMU for this importer: it does so only in domains of type `DMA` and `DMA-FQ`.
 fn translates(topology: &Topology, importer: &Function) -> Option<bool> {
     match importer.membership {
         GroupMembership::None => Some(false),
@@ -106,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// An exporter with a BAR of 64 KiB and an importer, in an IOMMU group with this domain type or without a group.
+    /// A fake sysfs with an exporter (BAR of 64 KiB) and an importer, in one IOMMU group of this domain type or without a group.
     fn host(domain_type: Option<&str>) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let sys = root.path().join("sys");

@@ -14,11 +14,11 @@ pub(crate) struct FakeTracefs {
     pub(crate) rejects: Vec<&'static str>,
     /// Whether the kernel lacks kprobe events.
     pub(crate) without_kprobes: bool,
-    /// Tracepoints that the kernel lacks, as `dma/dma_map_phys`.
+    /// Tracepoints that the kernel lacks, e.g. `dma/dma_map_phys`.
     pub(crate) lacks: Vec<&'static str>,
     /// The ID of the thread that writes markers, as the kernel prints it in a trace.
     pub(crate) thread: u32,
-    /// Events that occur once probes are enabled, as trace lines without the common prefix.
+    /// Events that follow the marker `begin` in every recording, as trace lines without the common prefix.
     pub(crate) events: Vec<&'static str>,
 }
 

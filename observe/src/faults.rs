@@ -19,8 +19,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Whether the message may concern one of these functions: it names one of them, or it names no function. List the
-    /// PCIe-to-PCI bridges as well: the IOMMU attributes accesses from behind such a bridge to the bridge.
+    /// Whether the message may concern one of these functions: it names one of them, or it names no function. Include
+    /// the PCIe-to-PCI bridges above them: the IOMMU attributes accesses from behind such a bridge to the bridge.
     pub fn may_concern(&self, functions: &[Bdf]) -> bool {
         self.device.is_none_or(|device| functions.contains(&device))
     }
@@ -55,7 +55,7 @@ impl FaultWatch {
     /// The log can no longer be read.
     pub fn faults(&mut self) -> io::Result<Vec<Fault>> {
         let mut faults = Vec::new();
-        // One read returns one message, truncated to this size.
+        // One read returns one message, which the kernel limits to 8 KiB.
         let mut message = [0; 8192];
         loop {
             match self.log.read(&mut message) {
@@ -148,7 +148,7 @@ mod tests {
         ] {
             assert_eq!(fault(&format!("6,1,1,-;{text}\n")), None);
         }
-        // A program may write to the kernel log; its messages carry another facility.
+        // Messages that a program writes to the kernel log carry another facility.
         assert_eq!(fault(&format!("12,1,1,-;{}\n", FAULTS[0].0)), None);
     }
 

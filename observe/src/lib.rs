@@ -1,11 +1,11 @@
 //! Observes which path the kernel sets up while a device driver attaches to a dma-buf and maps it.
 //!
-//! The kernel chooses the path inside the call that registers the buffer: the importer's driver attaches to the dma-buf and asks
-//! the exporter to map it; the exporter calls P2PDMA to find the route to the importer, and then maps through the IOMMU, maps
-//! without translation, or refuses. Each of these steps is a tracepoint or a function that accepts a probe. An [`Observer`]
-//! records them through tracefs, and [`Trace::classify`] derives the path from the recording (the rules are listed in
-//! `classify.rs`). `pci_p2pdma_map_type` may read the map type from a cache, but the kernel calls it for every mapping, so its
-//! return probe reports the map type each time.
+//! The kernel chooses the path inside the call that registers the buffer. The importer's driver attaches to the dma-buf and asks
+//! the exporter to map it. The exporter asks P2PDMA for the route to the importer, and then returns bus addresses, maps with or
+//! without IOMMU translation, or refuses. Each step has a tracepoint or is a function that accepts a probe. An [`Observer`]
+//! records the steps through tracefs, and [`Trace::classify`] derives the path from the recording (`classify.rs` lists the
+//! rules). `pci_p2pdma_map_type` may read the map type from a cache, but the kernel calls it for every mapping, so its return
+//! probe reports the map type each time.
 //!
 //! ```no_run
 //! # use peerpath_observe::{Expected, Memory, ObserveError, Observer, ObserverOptions, ProbeSet};
@@ -37,9 +37,10 @@
 //!
 //! # Effect on the host
 //! Events go to a private trace instance and come from the recorded threads only, so other users of tracing are not
-//! affected. Kprobes are global in the kernel: their group name contains the process that created them, they are enabled in
-//! the private instance only, and only between [`Observer::begin`] and [`Recording::end`]. Dropping the [`Observer`]
-//! removes them. The next [`Observer::start`], or [`remove_stale`], removes the instances and probes of a killed process.
+//! affected. Kprobes are global in the kernel. The name of their group contains the PID of the process that created them. They
+//! are enabled in the private instance only, and only between [`Observer::begin`] and [`Recording::end`]. Dropping the
+//! [`Observer`] removes them. The next [`Observer::start`], or [`remove_stale`], removes the instances and probes of a killed
+//! process.
 
 mod calls;
 mod classify;

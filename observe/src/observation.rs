@@ -15,7 +15,7 @@ pub enum MapType {
     BusAddress,
     /// `PCI_P2PDMA_MAP_THRU_HOST_BRIDGE`: through the host bridge.
     ThroughHostBridge,
-    /// A number that Linux 7.3 does not define.
+    /// A value that `pci_p2pdma_map_type` of Linux 7.3 does not return.
     Other(i32),
 }
 
@@ -61,14 +61,14 @@ pub struct Observation {
     pub path: PathName,
     /// The events that show the path, one sentence each. For an unknown path the first sentence is the reason.
     pub evidence: Vec<String>,
-    /// The mapping attributes that the kernel used (`MMIO`), if an event shows them. A bus-address path has
-    /// no mapping and no attributes.
+    /// The DMA attributes of the mapping, e.g. `MMIO`; `None` if no event shows them, as on a bus-address path.
     pub attribute: Option<String>,
-    /// Whether every DMA address equals the physical address; `None` if an address is unknown.
+    /// Whether every DMA address equals the physical address; `None` if there are no mappings, an address is unknown, or the path
+    /// is refused.
     pub dma_address_equals_physical: Option<bool>,
     /// The map type that P2PDMA returned; the first one if there are several.
     pub map_type: Option<MapType>,
-    /// The mappings of the memory. For a refused registration: the mappings before the refusal.
+    /// The mappings of the memory. For a refused registration: the mappings up to the refusal.
     pub mappings: Vec<Mapping>,
     /// The dma-buf calls that failed.
     pub failed_calls: Vec<Call>,

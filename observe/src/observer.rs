@@ -41,7 +41,7 @@ pub enum ProbeSet {
     Calls,
 }
 
-/// Tracepoints that show a mapping. Without them the absence of a mapping proves nothing.
+/// Tracepoints that show a mapping. Without them the absence of a mapping event proves nothing.
 const MAPPINGS: [(&str, &str); 2] = [("dma", "dma_map_phys"), ("iommu", "map")];
 
 /// The tracepoint that names exporter and device of an attachment. Old kernels lack it; the path does not depend on it.
@@ -68,12 +68,12 @@ impl std::fmt::Debug for Observer {
     }
 }
 
-/// Checks, without changing anything, whether an [`Observer`] can start.
+/// Checks, without changing anything, whether an [`Observer`] can start and create probes.
 ///
 /// # Errors
 /// tracefs is not mounted, access is not permitted, or the kernel has no kprobe events.
 pub fn available(root: &Path) -> Result<(), ObserveError> {
-    // Append nothing: opening the list in a mode other than append removes all probes of the host.
+    // Append an empty string: opening the list in a mode other than append removes all probes of the host.
     Mounted::find(root)?
         .append("kprobe_events", "")
         .map_err(|error| ObserveError::access("cannot create probes", error))
@@ -84,8 +84,8 @@ impl Observer {
     /// milliseconds.
     ///
     /// # Errors
-    /// tracefs is not mounted, access is not permitted, or this process runs in a PID namespace, so that its threads cannot be
-    /// identified in the trace.
+    /// tracefs or `/proc` is not mounted, access is not permitted, the trace format is unknown, or this process runs in a PID
+    /// namespace, so that its threads cannot be identified in the trace.
     pub fn start(options: &ObserverOptions) -> Result<Self, ObserveError> {
         Self::start_in(Arc::new(Mounted::find(&options.root)?), options)
     }
@@ -111,7 +111,7 @@ impl Observer {
         Ok(observer)
     }
 
-    /// Checks that `/proc` and the trace use the same thread numbers, which is not the case in a PID namespace.
+    /// Checks that `/proc` and the trace use the same thread IDs. In a PID namespace they differ.
     fn check_threads(&self) -> Result<(), ObserveError> {
         let access = |error| ObserveError::access("cannot use the trace instance", error);
         self.instance.mark("start").map_err(access)?;

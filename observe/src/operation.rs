@@ -46,7 +46,7 @@ impl fmt::Display for DmaBufOp {
 pub(crate) struct TimedFunction {
     pub(crate) symbol: &'static str,
     pub(crate) operation: DmaBufOp,
-    /// The probe type of the return value: `s64` for a pointer or an errno in a pointer, `s32` for an int; `None` for void.
+    /// The probe type of the return value: `s64` for a pointer, which may encode an errno, `s32` for an int; `None` for void.
     pub(crate) result: Option<&'static str>,
 }
 

@@ -44,7 +44,8 @@ impl Owner {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`. The second field is the command in parentheses, which may itself contain parentheses.
+/// Parses field 22 (`starttime`) of `/proc/PID/stat`. The second field is the command in parentheses. The command itself may
+/// contain parentheses.
 fn started_ticks(stat: &str) -> Option<u64> {
     let (_, after_command) = stat.rsplit_once(')')?;
     after_command.split_whitespace().nth(22 - 3)?.parse().ok()

@@ -16,11 +16,11 @@ pub(crate) enum Event {
     IommuMap { iova: u64, phys: u64, length_bytes: u64 },
     /// `dma_buf:dma_buf_dynamic_attach`: a device attached to a dma-buf.
     Attached { exporter: String, device: String },
-    /// `pci_p2pdma_map_type` returned.
+    /// `pci_p2pdma_map_type` returned this value.
     MapType(i32),
     /// `dma_iova_link` was entered.
     Link { phys: Option<u64>, attributes: Option<u64> },
-    /// `dma_iova_link` returned.
+    /// `dma_iova_link` returned this value.
     Linked(i64),
     /// `dma_buf_phys_vec_to_sgt` was entered: the exporter maps these ranges.
     Ranges(Ranges),
@@ -142,7 +142,7 @@ fn line_with_cpu_at(text: &str, at: usize) -> Option<Line<'_>> {
     Some(Line { thread, at_ns, name, fields: fields.trim() })
 }
 
-/// `TASK-PID` or `TASK-PID (TGID)`.
+/// Parses the thread ID in `TASK-PID` or `TASK-PID (TGID)`.
 fn thread_before(text: &str) -> Option<u32> {
     let text = text.trim_end();
     let text = match text.strip_suffix(')') {

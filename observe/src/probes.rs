@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::operation::{DmaBufOp, TIMED};
 use crate::tracefs::Tracefs;
 
-/// The list of all kprobe events of this kernel. This crate adds and removes its probes one at a time.
+/// The tracefs file that lists all kprobe events of this kernel. This crate adds and removes its probes one at a time.
 const LIST: &str = "kprobe_events";
 
 /// The name of a probe of this or another program.
@@ -23,7 +23,7 @@ impl fmt::Display for ProbeName {
     }
 }
 
-/// Purpose of a probe, which decides the recordings that enable it.
+/// Purpose of a probe. It decides which recordings enable the probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// The probe shows the path.
@@ -41,13 +41,13 @@ struct Definition {
     at: char,
     symbol: &'static str,
     /// Alternative argument lists, in order of preference. Argument names need a kernel with BTF; argument numbers need an
-    /// architecture whose calling convention the kernel knows. On x86 the seventh argument is on the stack.
+    /// architecture whose calling convention the kernel knows. On x86-64 the seventh argument is on the stack.
     arguments: &'static [&'static str],
     /// Consequence if the kernel rejects the probe, as a clause.
     without: &'static str,
 }
 
-/// The kernel resolves argument names. Argument numbers are those of Linux 7.2 and 7.3.
+/// The probes that show the path. Their argument numbers hold for Linux 7.2 and 7.3.
 fn of_the_path() -> [Definition; 4] {
     let path = |event: &str, at, symbol, arguments, without| Definition {
         event: event.into(),
@@ -186,7 +186,7 @@ pub(crate) fn list(tracefs: &dyn Tracefs) -> Vec<ProbeName> {
     text.lines().filter_map(name).collect()
 }
 
-/// `p:GROUP/EVENT SYMBOL ...`, `r8:GROUP/EVENT ...`.
+/// Parses a line of the list: `p:GROUP/EVENT SYMBOL ...` or `r8:GROUP/EVENT ...`.
 fn name(line: &str) -> Option<ProbeName> {
     let (group, event) = line.split_whitespace().next()?.split_once(':')?.1.split_once('/')?;
     Some(ProbeName { group: group.into(), event: event.into() })

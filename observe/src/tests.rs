@@ -14,8 +14,9 @@ use crate::parse::{Event, parse};
 use crate::trace::Trace;
 use crate::{Expected, MapType, Memory, Observation, ObserveError};
 
-/// BAR 2 of the guest's exporter, and of the exporter below the switch.
+/// BAR 2 of the guest's exporter.
 const BAR: std::ops::Range<u64> = 0xf000_0000..0xf800_0000;
+/// BAR 2 of the exporter below the switch.
 const SWITCH_BAR: std::ops::Range<u64> = 0xe000_0000..0xe800_0000;
 
 macro_rules! captured {
@@ -320,7 +321,7 @@ fn enables_probes_only_while_recording_and_removes_everything() {
 }
 
 #[test]
-fn records_calls_without_probes_inside_of_them() {
+fn recording_calls_enables_no_path_probes() {
     let fake = kernel(|_| {});
     let mut observer = start(&fake);
     let _recording = observer.begin(ProbeSet::Calls).unwrap();

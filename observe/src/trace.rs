@@ -14,7 +14,7 @@ pub struct Trace {
     pub(crate) records_calls: bool,
     /// Whether the return value of `pci_p2pdma_map_type` is probed.
     pub(crate) records_map_type: bool,
-    /// Tracepoints of mappings that this kernel lacks. Without them the absence of a mapping proves nothing.
+    /// Tracepoints of mappings that this kernel lacks. Without them the absence of a mapping event proves nothing.
     pub(crate) missing_tracepoints: Vec<String>,
     /// Everything that this kernel does not report, one sentence each.
     pub(crate) missing: Vec<String>,

@@ -17,7 +17,7 @@ const OPTIONS: [&str; 9] = [
     "nofields",
     "nolatency-format",
     "norecord-tgid",
-    // Record threads that start during the recording too.
+    // Also record threads that start during the recording.
     "event-fork",
 ];
 

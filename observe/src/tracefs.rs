@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::ObserveError;
 
-/// The operations on tracefs that this crate needs. Names are relative to its root. Tests replace it with a fake.
+/// The operations on tracefs that this crate needs. File names are relative to the root of tracefs. Tests use a fake.
 pub(crate) trait Tracefs: Send + Sync {
     /// Reads a file as text.
     fn read(&self, name: &str) -> io::Result<String>;

@@ -7,7 +7,7 @@
 //! - [`compare`] compares two results cell by cell, with confidence intervals.
 //! - [`document`] renders a report on one or more results.
 //! - [`expect`] judges a result against bounds for latency, throughput and path.
-//! - [`units`] formats bytes, times and rates for readers.
+//! - [`units`] formats bytes, times and rates with units.
 //!
 //! ```
 //! use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Numbers with their units, for readers.
+//! Formats numbers with their units.
 
 /// A number of bytes in the largest binary unit that divides it: `4 KiB`, `1 MiB`, `4097 B`.
 pub fn bytes(count: u64) -> String {
@@ -16,7 +16,7 @@ pub fn nanoseconds(count: f64) -> String {
     scaled(count, &[(1e9, "s"), (1e6, "ms"), (1e3, "us")], "ns")
 }
 
-/// A rate in bytes per second, with three digits and a decimal unit, as network tools print it: `1.25 GB/s`.
+/// A rate in bytes per second, with three digits and a decimal unit: `1.25 GB/s`.
 pub fn bytes_per_second(rate: f64) -> String {
     scaled(rate, &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")], "B/s")
 }

@@ -18,8 +18,8 @@ run=$1
 
 progress() { echo "guest: $*" >&2; }
 
-# Stops before the command starts. Called if the guest differs from its scenario, because its results would be
-# meaningless.
+# Stops before the command starts. Called if the guest differs from its scenario: its results would
+# be meaningless.
 fail() {
     progress "$*"
     dmesg >"$run/dmesg.txt"

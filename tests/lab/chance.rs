@@ -44,7 +44,7 @@ impl Chance {
         several[self.below(several.len() as u64) as usize]
     }
 
-    /// Returns a random duration of at most `max`.
+    /// Returns a random duration below `max`.
     pub(crate) fn time(&mut self, max: Duration) -> Duration {
         Duration::from_millis(self.below(max.as_millis() as u64))
     }

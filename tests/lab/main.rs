@@ -173,9 +173,10 @@ fn boot(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Result<
     kernel_log::explains(&log)
 }
 
-/// Whether the guest ended by a known fault of QEMU's multi-threaded TCG. While the kernel patches a tracepoint, it replaces an
-/// instruction by a breakpoint (int3) and back. A processor that still executes the old translation traps when nothing expects
-/// the trap any more. On hardware, the kernel waits for all processors before it removes the breakpoint.
+/// Whether a known fault of QEMU's multi-threaded TCG ended the guest. While the kernel patches a
+/// tracepoint, it temporarily replaces an instruction with a breakpoint (int3). A processor that
+/// still executes the old translation traps when nothing expects the trap any more. On hardware,
+/// the kernel waits for all processors before it removes the breakpoint.
 fn is_emulator_fault(kernel_log: &str) -> bool {
     kernel_log.contains("Oops: int3") && !kernel_log.contains("Hypervisor detected: KVM")
 }

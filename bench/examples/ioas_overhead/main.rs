@@ -19,7 +19,7 @@ use peerpath_host::{Hold, Options};
 use peerpath_importers::{Device, QueuePairOptions, parse_target};
 use quanta::Clock;
 
-/// Rounds of each variant. Medians of fewer rounds vary on a shared machine.
+/// Rounds of each variant. With fewer rounds, the medians vary too much on a shared machine.
 const ROUNDS: u32 = 100;
 /// Operations of each variant per round.
 const LAPS: u32 = 8;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Latencies of map and unmap, timed as a run does and as bare ioctls.
+/// Latencies of map and unmap: first as a run times them, then as bare ioctls.
 struct Comparison {
     clock: Clock,
     map: [Recorder; 2],

@@ -47,7 +47,7 @@ impl<'fd> Unmap<'fd> {
 
     #[inline]
     pub(crate) fn call(&mut self) -> io::Result<()> {
-        // SAFETY: as above.
+        // SAFETY: as for `Map::call`.
         unsafe { ioas_unmap(self.iommufd.as_raw_fd(), &raw mut self.request) }?;
         Ok(())
     }

@@ -35,7 +35,8 @@ impl Flow {
     /// Number of transfers after which the last transfer on each queue is signaled.
     fn round(self) -> u64 {
         let (queues, moderation, burst) = (u64::from(self.queues), u64::from(self.moderation), self.burst());
-        // A round has whole bursts on each queue, and whole groups of `moderation` transfers with one signaled transfer each.
+        // A round consists of whole bursts on each queue, and of whole groups of `moderation` transfers with one signaled
+        // transfer each.
         queues * burst * (moderation / greatest_common_divisor(moderation, burst))
     }
 }
@@ -99,7 +100,7 @@ pub fn bandwidth(
     let activate = |&stream| ActiveStream { stream, flow, submitted: 0, completed: 0, wanted: limit.iterations };
     let mut active: Vec<ActiveStream<'_>> = streams.iter().map(activate).collect();
     let mut watch = Watch::new(clock, interrupt);
-    // Reading resets the device time, which contains that of earlier transfers.
+    // Reading the device time resets it. This discards the time of earlier transfers.
     let _ = plane.device_time_ns();
     let start = clock.raw();
     let mut windows: Vec<Windows> = vec![Windows::default(); streams.len()];

@@ -12,7 +12,7 @@ use crate::layout::Layout;
 pub struct Stream<'a> {
     /// The slots that the operations use.
     pub layout: &'a Layout,
-    /// The operation.
+    /// Operation of all transfers.
     pub op: Op,
     /// The side that posts the operations.
     pub posted_by: Side,
@@ -45,7 +45,7 @@ pub fn latency(
 ) -> Result<u64, MeasureError> {
     let clock = recorder.clock.clone();
     let mut done: Vec<Completion> = Vec::with_capacity(1);
-    // Reading resets the device time, which contains that of earlier transfers.
+    // Reading the device time resets it. This discards the time of earlier transfers.
     let _ = plane.device_time_ns();
     let mut control = LoopControl::new(&clock, limit, interrupt);
     if limit.iterations == 0 {
@@ -91,8 +91,8 @@ fn run_one(
     }
 }
 
-/// Times a control operation repeatedly. `step` performs the operation once, and returns the raw time stamps before and after
-/// it.
+/// Times a control operation repeatedly, and returns the number of repetitions. `step` performs the operation once, and returns
+/// the raw time stamps before and after it.
 ///
 /// # Errors
 /// `step` fails, or the run is interrupted.

@@ -23,7 +23,7 @@ pub use warm_up::{WarmUp, warm_up};
 pub use watch::LoopControl;
 use watch::Watch;
 
-/// Timeout for one transfer. A transfer that does not complete within this time counts as lost.
+/// Maximum time without any completion. After this time, the transfers in flight count as lost.
 const LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// Limit of a measurement: a number of operations or a duration. The measurement ends at whichever it reaches first.
@@ -72,7 +72,7 @@ pub enum MeasureError {
     /// A work completion did not arrive in time.
     #[error("no transfer completed within {} s", LOST_AFTER.as_secs())]
     TimedOut,
-    /// A signal arrived, or the connection to the peer is lost.
+    /// A signal arrived, the connection to the peer is lost, or a function is being removed.
     #[error("the run was interrupted")]
     Interrupted,
 }
@@ -86,13 +86,14 @@ pub struct Throughput {
     pub start: u64,
     /// Raw time stamp after the last completion.
     pub end: u64,
-    /// Operations per second in the lowest-throughput window. `None` if the measurement is shorter than a window.
+    /// Lowest throughput of any window, in operations per second. `None` if the measurement is shorter than a window.
     pub slowest_window_operations_per_s: Option<f64>,
     /// Duration measured by the device's clock. `None` if the device does not measure it.
     pub device_ns: Option<u64>,
 }
 
-/// Posts the whole batch. While the device accepts only part of it, polls for space and appends the completions to `done`.
+/// Posts the whole batch. While the device accepts only part of it, polls to free send queue entries, and appends the
+/// completions to `done`.
 fn submit_all(
     plane: &mut dyn DataPlane,
     mut batch: &[Transfer],

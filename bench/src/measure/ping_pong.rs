@@ -16,7 +16,7 @@ const READS_PER_POLL: u32 = 32;
 /// completions were not polled yet.
 pub const PING_PONG_DEPTH: u32 = 8;
 
-/// Parameters of a ping-pong exchange: one slot travels between initiator and responder.
+/// Parameters of a ping-pong exchange: initiator and responder send each other one message in turn.
 #[derive(Clone, Copy)]
 pub struct PingPong<'a> {
     /// Offsets of the slot on both sides.
@@ -27,7 +27,7 @@ pub struct PingPong<'a> {
     pub return_offset: u64,
     /// Initial value of the last byte of the slot in the responder's memory.
     pub last_byte: u8,
-    /// Number of messages that the responder has received so far.
+    /// Number of messages that the responder received before this exchange.
     pub rounds: u64,
 }
 
@@ -174,8 +174,8 @@ pub fn ping_pong(
     Ok((round, initiator.sent))
 }
 
-/// Sends every received message back until `stop` is set, and returns the number of messages. Still replies to the messages that
-/// are in flight when `stop` is set. `arrived_before` is the number of messages that arrived before the initiator started. The
+/// Sends every received message back until `stop` is set, and returns the number of messages. Before it returns, it replies to
+/// all messages that have arrived. `arrived_before` is the number of messages that arrived before the initiator started. The
 /// initiator may start before this function does.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ pub struct Recorder {
 const LONGEST: u64 = 4_800_000_000_000;
 
 impl Recorder {
-    /// Creates an empty recorder with three significant digits.
+    /// Creates an empty recorder. Its histograms have three significant digits.
     pub fn new(clock: Clock) -> Self {
         let histogram = || Histogram::new_with_bounds(1, LONGEST, 3).expect("constant bounds are valid");
         Self { clock, ticks: histogram(), nanoseconds: histogram() }

@@ -10,12 +10,13 @@ use crate::interrupt::Interrupt;
 const POLLS_PER_CHECK: u32 = 4096;
 /// Operations between two checks of the clock and the interrupt flag, unless one operation takes long.
 const OPERATIONS_PER_CHECK: u64 = 64;
-/// Minimum duration of an operation that takes long, in ticks: about a millisecond at usual counter frequencies.
+/// Duration above which an operation takes long, in ticks: about a millisecond at usual TSC frequencies.
 const LONG_TICKS: u64 = 1 << 21;
-/// Polls between two yields of the CPU. Without yields, a waiting thread could keep the thread that it waits for from running.
+/// Polls between two yields of the CPU. A waiting thread that does not yield could block the thread that it waits for, if both
+/// run on one CPU.
 const POLLS_PER_YIELD: u32 = 64;
 
-/// Detects lost transfers and interrupts, at the cost of one counter per poll.
+/// Detects lost transfers and checks the interrupt flag, at the cost of one counter per poll.
 pub(super) struct Watch<'a> {
     clock: &'a Clock,
     interrupt: &'a Interrupt,
@@ -40,7 +41,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Waits after a poll without arrivals. Sleeps if the queue pair uses completion events and `op` raises one. Otherwise
-    /// yields the CPU every few polls.
+    /// yields the CPU once in [`POLLS_PER_YIELD`] polls.
     #[inline]
     pub(super) fn wait_on(&mut self, end: &mut dyn ConnectedEnd, op: Op) -> Result<(), MeasureError> {
         // A write creates no completion, and so no event, at the responder.
@@ -79,8 +80,9 @@ pub struct LoopControl<'a> {
     limit: Limit,
     /// Number of operations at the last check.
     checked_at: u64,
-    /// Number of operations from one check to the next, and how many of them remain.
+    /// Number of operations from one check to the next.
     interval: u64,
+    /// Number of operations until the next check.
     left: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Throughput in windows of the measured time: a stall shows as a low-throughput window.
+//! Throughput in windows of the measured time: a stall appears as a window of low throughput.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Windows {
     open: Edge,
-    /// Start of the last whole window, which may still grow.
+    /// Start of the last complete window. A shorter remainder at the end extends this window.
     newest: Option<Edge>,
     /// Lowest throughput of the windows before `newest`, in operations per second.
     slowest_per_s: Option<f64>,
@@ -41,8 +41,8 @@ impl Windows {
         self.open = Edge { at, completed };
     }
 
-    /// Operations per second in the lowest-throughput window. Call it at the end of the measurement. `None` if the measurement
-    /// is shorter than a window.
+    /// Lowest throughput of any window, in operations per second. Call this function at the end of the measurement. `None` if
+    /// the measurement is shorter than a window.
     pub(super) fn slowest(&self, at: Duration, completed: u64) -> Option<f64> {
         Some(self.slower(self.newest?.rate_until(Edge { at, completed })))
     }

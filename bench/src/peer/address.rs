@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
 use crate::failure::Failure;
 
-/// The default port.
+/// Default TCP port of the server.
 pub const PORT: u16 = 18_551;
 /// The default listen address. Other hosts cannot reach it.
 pub const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT);

@@ -62,7 +62,7 @@ impl<T> Admission<T> {
     /// while other connections can stay incomplete for long.
     ///
     /// # Errors
-    /// The recent wrong proofs of the address have reached its limit. Returns the connection.
+    /// The recent wrong proofs of the address have reached the limit. Returns the connection.
     pub(super) fn admit(&mut self, from: IpAddr, connection: T, now: Instant) -> Result<(Ticket, Option<T>), T> {
         self.wrong_proofs.retain(|(_, until)| now < *until);
         let address = Address::of(from);

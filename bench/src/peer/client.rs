@@ -52,7 +52,7 @@ impl Client {
             .map_err(|error| ConnectionError::Frame(super::frame::FrameError::Broken(error)))?;
         match connection.receive(interrupt)? {
             Response::Offer(mut offer) => {
-                // The server may be another program, which sends its whole command line.
+                // The server may be another program and send its whole kernel command line.
                 offer.environment.command_line = offer.environment.command_line.map(|text| public_command_line(&text));
                 Ok(Self { connection, interrupt: interrupt.clone(), offer: *offer })
             }

@@ -23,12 +23,12 @@ pub struct Times {
     pub silence: Duration,
 }
 
-/// The default timeouts of both sides. An emulated machine can stall for seconds.
+/// The timeouts of both sides. The timeout for silence is long, because a guest of the lab can stall for seconds.
 pub const TIMES: Times = Times { beat: Duration::from_secs(1), silence: Duration::from_secs(10) };
 /// Interval between checks of the interrupt flag.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Capacity of the queue of received messages. At most one request or response is outstanding. The second slot lets the
-/// receiver detect a message that violates this.
+/// Capacity of the queue of received messages. At most one request or response is outstanding. The second entry is for the
+/// error that ends the connection.
 const UNREAD: usize = 2;
 
 /// Reason why a connection ended.
@@ -83,7 +83,7 @@ impl Shared {
                 },
                 Err(error) => error.into(),
             };
-            // Sending fails only while the connection is being dropped.
+            // Fails if the queue is full or the connection is being dropped. The receiving side then finds the queue closed.
             let _ = received.try_send(Err(lost));
             return;
         }
@@ -94,7 +94,7 @@ impl<Out: Message, In: Message> Connection<Out, In> {
     /// Starts the threads. When the connection is lost, sets the flag of `busy`, which ends a measurement on this host.
     ///
     /// # Errors
-    /// Starting the threads fails.
+    /// Setting the socket option or starting a thread fails.
     pub fn begin(stream: TcpStream, busy: Option<Interrupt>, times: Times) -> io::Result<Self> {
         // Messages are short, and each side waits for the other, so do not delay small packets.
         stream.set_nodelay(true)?;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 /// Minimum time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Permits one line per interval, and counts the other lines.
+/// Permits one line per interval, and counts the suppressed lines.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
-    /// Time of the last line, and the number of lines since then.
+    /// Time of the last printed line, and the number of suppressed lines since then.
     last: Option<(Instant, u64)>,
 }
 
@@ -27,7 +27,7 @@ impl Throttle {
         }
     }
 
-    /// The number of lines that were not printed, as text, once the interval is over.
+    /// When the interval is over: a line with the number of suppressed lines. `None` before that, or if there were none.
     pub(super) fn summary(&mut self, now: Instant) -> Option<String> {
         let (start, counted) = self.last.filter(|(start, _)| now.saturating_duration_since(*start) >= INTERVAL)?;
         // A summary starts another interval. Otherwise each interval would print a line and a summary.

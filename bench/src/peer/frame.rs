@@ -41,7 +41,7 @@ impl From<io::Error> for FrameError {
     }
 }
 
-/// Reads one message. Its texts are printable (see [`printable`]), so no later code has to trust the peer.
+/// Reads one message. Makes its string values printable (see [`printable`]), so that any code may print them.
 ///
 /// # Errors
 /// See [`FrameError`].
@@ -102,7 +102,7 @@ pub fn write(output: &mut impl Write, message: &impl Serialize) -> Result<(), Fr
     Ok(output.write_all(&bytes)?)
 }
 
-/// A stream with a deadline for a whole message. The deadline holds however slowly the other side sends.
+/// A stream with a deadline for a whole message. The deadline also holds if the other side keeps sending, but slowly.
 pub struct Timed<'a> {
     stream: &'a TcpStream,
     deadline: Instant,

@@ -13,7 +13,7 @@ use super::frame::{self, FrameError, Timed};
 use super::message::MOST_REASON_CHARACTERS;
 use super::token::{Nonce, Proof, Side, Token};
 
-/// Timeout for the whole handshake. It holds however slowly the other side sends.
+/// Timeout for the whole handshake. It also holds if the other side keeps sending, but slowly.
 pub const TIME: Duration = Duration::from_secs(10);
 /// Maximum length of a message that the server reads before the client has proved that it knows the token, in bytes.
 const LONGEST_UNPROVED_BYTES: u32 = 1024;

@@ -22,7 +22,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The server's side of a connection: sends responses and receives requests.
 pub type ServerConnection = Connection<Response, Request>;
-/// Serves a client until it closes the connection.
+/// Function that serves a client until the client closes the connection.
 pub type Session<'a> = dyn Fn(&ServerConnection) -> Result<(), ConnectionError> + Sync + 'a;
 
 /// Accepts clients at an address.
@@ -33,9 +33,9 @@ pub struct Listener<'a> {
     pub token: &'a Token,
     /// Flag that ends the listener.
     pub interrupt: &'a Interrupt,
-    /// Receives one line of text per event, for the operator. Rejected connections get one line per 10 seconds.
+    /// Receives one line of text per event, for the operator. Rejections are reported at most once per 10 seconds.
     pub log: &'a (dyn Fn(&str) + Sync),
-    /// Serves one client.
+    /// Called for each client that is served.
     pub session: &'a Session<'a>,
 }
 
@@ -49,7 +49,7 @@ struct Connections {
 
 impl Connections {
     fn admission(&self) -> MutexGuard<'_, Admission<Arc<TcpStream>>> {
-        // Each change completes before anything can panic.
+        // No code can panic in the middle of a change, so a poisoned mutex is harmless.
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -58,7 +58,7 @@ impl Connections {
     }
 }
 
-/// Marks that a session runs, until it ends or panics.
+/// Resets the flag `served` when the session ends, also if it panics.
 struct Served<'a>(&'a AtomicBool);
 
 impl Drop for Served<'_> {
@@ -71,7 +71,7 @@ impl Listener<'_> {
     /// Serves clients until the interrupt flag is set, then waits until the last connection ends.
     ///
     /// # Errors
-    /// The listening socket fails.
+    /// The listening socket cannot be made non-blocking.
     pub fn serve(&self) -> io::Result<()> {
         self.socket.set_nonblocking(true)?;
         let connections = Connections::default();

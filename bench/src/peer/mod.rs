@@ -1,9 +1,9 @@
 //! The control connection between client and server, the two hosts of a run. `docs/wire.md` specifies all messages, so a third
 //! party can implement either side.
 //!
-//! No measured data uses this connection. The client first proves that it knows the token ([`handshake`]). The length of every
-//! message and the time to transmit it are limited ([`frame`]). Each side sends a heartbeat every second, so that the other
-//! detects a lost connection ([`connection`]).
+//! Measured data does not use this connection. The client first proves that it knows the token ([`handshake`]). The length of
+//! every message and the time to transmit it are limited ([`frame`]). Each side sends a heartbeat every second, so that the
+//! other detects a lost connection ([`connection`]).
 
 pub mod address;
 mod admission;
@@ -27,7 +27,7 @@ pub const VERSION: u32 = 1;
 /// tests call this function.
 ///
 /// # Panics
-/// A parsed message does not survive being written and parsed again.
+/// A parsed message differs after it is written and parsed again.
 pub fn take_apart(bytes: &[u8]) {
     fn messages<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(
         bytes: &[u8],

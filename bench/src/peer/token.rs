@@ -18,7 +18,7 @@ pub const VARIABLE: &str = "PEERPATH_TOKEN";
 /// Minimum length of a token. An attacker could guess a shorter token from a recorded proof.
 const SHORTEST_BYTES: usize = 16;
 const LONGEST_BYTES: usize = 4096;
-/// Maximum length of a file with a token and white space around it.
+/// Maximum length of a token file, including white space around the token.
 const LONGEST_FILE_BYTES: u64 = 64 << 10;
 /// Length of a nonce and of a proof, in bytes.
 const NONCE_BYTES: usize = 32;

@@ -15,25 +15,27 @@ pub(super) const LARGEST_OPERATION_BYTES: u64 = 1 << 30;
 pub(super) const DEEPEST: u32 = 65_536;
 /// Size of an atomic operation, in bytes.
 pub(crate) const ATOMIC_BYTES: u64 = 8;
-/// Maximum number of queue pairs, threads or ranges. No host can use more.
+/// Maximum number of queue pairs of a cell, over all threads.
 pub(super) const MOST_QUEUES: u32 = 65_536;
+/// Maximum number of threads of a cell.
 pub(super) const MOST_THREADS: u32 = 4096;
+/// Maximum number of ranges of a cell.
 pub(super) const MOST_RANGES: u32 = 65_536;
 
-/// Whether a plan may contain a cell with these values. Checks cells that a peer requests.
+/// Whether a plan may contain a cell with these values. The server checks the cells that a client requests with this function.
 pub(crate) fn within_bounds(size_bytes: u64, depth: u32, qps: u32, threads: u32, ranges: Option<u32>) -> bool {
     (1..=LARGEST_OPERATION_BYTES).contains(&size_bytes)
         && (1..=DEEPEST).contains(&depth)
         && qps > 0
         && (1..=MOST_THREADS).contains(&threads)
-        // A message lists each slot of a thread and each queue pair, so their number is limited.
+        // A message lists the slots of a thread and all queue pairs, so their numbers are limited.
         && depth.checked_mul(qps).is_some_and(|slots| slots <= DEEPEST)
         && threads.checked_mul(qps).is_some_and(|pairs| pairs <= MOST_QUEUES)
         && ranges.is_none_or(|count| (1..=MOST_RANGES).contains(&count))
 }
 
-/// Whether a send queue of this depth drains, which means that it never fills with unsignaled work requests. Work requests are
-/// posted in lists of `post_list`, and one of `moderation` is signaled.
+/// Whether a send queue of this depth always drains, i.e. never fills with unsignaled work requests. Work requests are posted
+/// in lists of `post_list`, and one of `moderation` is signaled.
 pub(crate) fn send_queue_drains(depth: u32, post_list: Option<u32>, moderation: u32) -> bool {
     let possible = 1..=depth;
     possible.contains(&moderation)

@@ -19,20 +19,20 @@ pub struct Leg<'plan> {
     pub target: &'plan Target,
     /// Memory of this host that transfers use, in a run with a peer. `None` if the plan does not name any.
     pub far: Option<&'plan Source>,
-    /// The path that the data must take.
+    /// The path that the data must take; `None` for the path that the kernel chooses.
     pub asked: Option<PathName>,
 }
 
 /// One cell of a leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellSpec {
-    /// The path that the data must take.
+    /// The path that the data must take; `None` for the path that the kernel chooses.
     pub asked: Option<PathName>,
-    /// The operation.
+    /// Operation to measure.
     pub op: Op,
     /// Properties of the operation on this target. `None` if the target does not offer it.
     pub spec: Option<OpSpec>,
-    /// The measurement mode.
+    /// Measurement mode; `Completion` for control operations.
     pub mode: Mode,
     /// Bytes per operation.
     pub size_bytes: u64,
@@ -78,7 +78,7 @@ fn transfers(spec: Option<OpSpec>) -> bool {
     spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)))
 }
 
-/// Whether the kernel's calls are traced. The trace does not distinguish threads, so such a cell has one thread.
+/// Whether the operation is timed by tracing the kernel. The trace does not distinguish threads, so such a cell has one thread.
 fn is_traced(spec: Option<OpSpec>) -> bool {
     spec.is_some_and(|spec| matches!(spec.role, Role::Attach | Role::Map))
 }
@@ -174,8 +174,8 @@ impl Plan {
         }
     }
 
-    /// Number of combinations of the values, including those that [`Plan::cells`] omits. Counts without listing the
-    /// combinations, because those of a short plan may not fit into memory. Saturates at `u64::MAX`.
+    /// Number of combinations of the values, including those that [`Plan::cells`] omits. Does not list the combinations: even a
+    /// short plan may have more of them than fit into memory. Saturates at `u64::MAX`.
     pub(super) fn combination_count(&self) -> u64 {
         let count = |length: usize| length.max(1) as u64;
         let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);

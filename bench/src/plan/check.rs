@@ -78,7 +78,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Bounds the number of cells before anything lists them.
+/// Checks the number of cells before any code lists them.
 fn check_count(plan: &Plan) -> Result<(), PlanError> {
     let lists = [
         ("sources", plan.sources.len().max(plan.far.len())),

@@ -81,7 +81,7 @@ pub struct Plan {
     pub modes: Vec<Mode>,
     /// Bytes per operation: 1 byte to 1 GiB.
     pub sizes_bytes: Vec<u64>,
-    /// Number of ranges to split a BAR into. Empty: do not split the BAR.
+    /// Numbers of ranges to split a BAR into. Empty: do not split the BAR.
     pub ranges: Vec<u32>,
     /// Registration of a buffer that consists of several ranges.
     pub mechanism: Mechanism,

@@ -78,7 +78,7 @@ fn check_targets(plan: &Plan) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Whether an operation of the plan is a transfer of a target with queue pairs.
+/// Whether `op` is a transfer on a target of the plan that has queue pairs.
 fn uses_queue_pairs(plan: &Plan, op: Op) -> bool {
     let transfers = |target: &Target| spec_of(target, op).is_some_and(|spec| matches!(spec.role, Role::Transfer(_)));
     plan.targets.iter().any(|target| target.importer.capabilities().queue_pairs && transfers(target))

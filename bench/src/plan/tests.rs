@@ -36,7 +36,7 @@ fn omits_ranges_shorter_than_4_kib() {
 }
 
 #[test]
-fn a_range_of_its_own_region_has_the_length_of_the_operation() {
+fn with_mr_per_range_each_range_has_the_length_of_the_operation() {
     let transfers = plan(&[Op::Write], &[4096], &[8], Mechanism::MrPerRange);
     assert_eq!(
         cells(&transfers),
@@ -85,7 +85,7 @@ fn counts_the_combinations_without_listing_them() {
     (plan.qps, plan.threads) = (vec![1, 2, 3], vec![1, 2]);
     for modes in [&[Mode::Completion][..], &[Mode::Bandwidth], &Mode::ALL] {
         plan.modes = modes.to_vec();
-        // One of the sizes of atomic operations is omitted: their ranges would be too short.
+        // An atomic operation has 8 bytes, too few for 2 ranges. So half of the combinations of `fetch_add` have no cell.
         let omitted = plan.legs().flat_map(|leg| plan.cells(leg)).filter(|cell| cell.op == Op::FetchAdd).count();
         assert_eq!(plan.combination_count(), (plan.cell_count() + omitted) as u64, "{modes:?}");
     }
@@ -101,7 +101,7 @@ fn rejects_a_plan_with_more_cells_than_a_result_holds() {
     };
     let mut plan = plan(&[Op::Write], &[4096], &[], Mechanism::Auto);
     many(&mut plan, 4096);
-    // 4096 sizes and numbers of threads, with 1 cell in completion mode and 4096 * 4096 in bandwidth mode.
+    // 4096 sizes times 4096 numbers of threads; for each, 1 cell in completion mode and 4096 * 4096 in bandwidth mode.
     let expected = format!("cannot run a plan with {} cells", (1_u64 << 24) * ((1 << 24) + 1));
     assert_eq!(plan.check().unwrap_err().to_string(), expected);
     many(&mut plan, 4097);

@@ -30,7 +30,8 @@ impl CellError {
         Failure::new(what, explanation, Severity::Failed).into()
     }
 
-    /// Creates the error for a cell whose data is missing or wrong.
+    /// Creates the error for a cell whose data is missing or wrong. On an unreliable transport, missing data is reported as
+    /// packet loss.
     pub(super) fn unverified(error: VerifyError, transport: Transport) -> Self {
         match error {
             VerifyError::Mismatch(mismatch) if mismatch.missing && transport != Transport::Rc => {

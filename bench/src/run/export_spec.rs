@@ -18,8 +18,8 @@ impl ExportSpec {
     /// Selects the memory that a cell exports. Without a number of ranges, a transfer exports the whole source, and a control
     /// operation exports as many bytes as the cell's size. With a number of ranges, the total length of the ranges is the
     /// length of the operation, so that a transfer spans all of them. If each range is registered separately, each range has
-    /// the length of the operation, because a transfer lies within one range. This also applies to a single range, so that its
-    /// figures are comparable with those of many ranges.
+    /// the length of the operation, because a transfer lies within one range. A transfer on a single range also exports only
+    /// the length of the operation, so that its figures are comparable with those of many ranges.
     ///
     /// # Errors
     /// The source cannot be split into that number of ranges.

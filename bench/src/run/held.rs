@@ -1,4 +1,5 @@
-//! Opens sources and targets. First locks a function that they use through VFIO, and binds it to vfio-pci if it has no driver.
+//! Opens sources and targets. Before that, locks the function that the source or target uses through VFIO, and binds the
+//! function to vfio-pci if it has no driver.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ impl<T> Deref for Held<T> {
     }
 }
 
-/// Opens a source.
+/// Opens a source, with the lock of its function if it is a BAR.
 pub(super) fn open_source(
     source: &Source,
     open: &OpenOptions,

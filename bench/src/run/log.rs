@@ -56,7 +56,8 @@ impl Log<'_> {
         devices.sort_by_key(|device| device.bdf);
     }
 
-    /// Adds a warning if threads run on another NUMA node than the device: their accesses cross the interconnect.
+    /// Adds a warning if threads may run on another NUMA node than that of the device: their accesses would cross the
+    /// interconnect.
     pub(super) fn warn_of_remote_threads(&mut self, context: Context<'_>, info: Option<&DeviceInfo>) {
         let Some(function) = info.and_then(|info| info.bdf) else { return };
         let warnings = &mut self.result.last_run_mut().warnings;

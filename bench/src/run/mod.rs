@@ -51,7 +51,7 @@ pub trait Progress {
     /// Reports that a repeat of a cell ended and that the result is saved. `left` is the number of repeats of this cell that
     /// follow.
     fn end(&mut self, cell: &Cell, left: u32);
-    /// Reports a failure in addition to the failure that ends the run, e.g. of restoring the host.
+    /// Reports a failure that [`Runner::run`] does not return, e.g. of restoring the host after another failure.
     fn failed(&mut self, failure: &Failure);
 }
 
@@ -96,18 +96,17 @@ impl Runner<'_> {
         self.check_names()
     }
 
-    /// Runs the plan.
+    /// Runs the plan and returns its result. If the run is appended to an earlier result, the returned result also contains the
+    /// earlier cells.
     ///
     /// # Errors
     /// Returns an error for bad input before any cell runs, or if the result cannot be saved, or if the host cannot be
     /// restored. A cell that fails is not an error: the result contains its outcome and reason.
-    ///
-    /// The result also contains the cells of earlier runs if the destination says to append.
     pub fn run(&mut self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
         self.plan.check()?;
         if !self.plan.cpus.is_empty() {
-            // Memory is allocated by this thread, so restrict it to the NUMA nodes of these CPUs. If a CPU is unavailable, the
-            // thread that is bound to it reports it.
+            // This thread allocates the memory, so restrict the thread to these CPUs: the kernel then uses memory of their NUMA
+            // nodes. If a CPU is unavailable, binding a measuring thread to it fails and reports the reason.
             let _ = cpus::restrict_this_thread(&self.plan.cpus);
         }
         self.check_names()?;

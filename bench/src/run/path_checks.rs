@@ -1,4 +1,5 @@
-//! Fails cells whose data took another path than the plan asks for, and cells during which the IOMMU blocked an access.
+//! Waives cells for which another path than the requested one is predicted. Fails cells for which another path is observed, and
+//! cells during which the IOMMU blocked an access.
 
 use peerpath_importers::Role;
 use peerpath_paths::{Bdf, Cause, Explanation, PathName};
@@ -9,7 +10,7 @@ use crate::plan::CellSpec;
 use crate::result::CellPath;
 use crate::route::Routes;
 
-/// Fails a cell before its transfers if the prediction contradicts the requested path.
+/// Waives a cell before it is measured if another path than the requested one is predicted.
 pub(super) fn as_predicted(path: &CellPath) -> Result<(), CellError> {
     let (Some(asked), Some(predicted)) = (path.asked, path.predicted) else { return Ok(()) };
     if predicted == asked || predicted == PathName::Unknown {
@@ -25,7 +26,7 @@ pub(super) fn as_predicted(path: &CellPath) -> Result<(), CellError> {
     ))
 }
 
-/// Fails a cell whose observed path is not the one that the plan asks for: its figures would describe another path.
+/// Fails a cell whose observed path is not the requested one, because its figures describe another path.
 pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Result<Figures, CellError> {
     let maps = spec.spec.is_some_and(|spec| spec.role != Role::Export);
     match path.asked {

@@ -75,7 +75,7 @@ impl LegRemovals<'_> {
     }
 }
 
-/// Replaces the error of a cell by the removal that caused it. A signal has precedence: it interrupts the cell.
+/// Replaces the error of a cell with the removal that caused it. A signal has precedence: it interrupts the cell.
 pub(super) fn attribute<T>(
     outcome: Result<T, CellError>,
     interrupt: &Interrupt,
@@ -108,7 +108,7 @@ mod tests {
         assert!(leg.failure(Some(&source), &nvme, &removed).is_none());
         removals[1].request();
         assert!(leg.failure(Some(&source), &nvme, &removed).unwrap().what.contains("0000:04:00.0"));
-        // Also as a source, with another BAR.
+        // The function is also recorded as a source, with any BAR.
         let same: Source = "0000:04:00.0:0".parse().unwrap();
         assert!(removed.failure_of(Some(&same), &other).is_some());
         assert!(removed.failure_of(Some(&source), &nvme).is_some());

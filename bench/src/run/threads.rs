@@ -11,7 +11,7 @@ use crate::measure::MeasureError;
 /// threads start together. A single item without a CPU runs in the calling thread.
 ///
 /// # Errors
-/// The first error of any thread.
+/// Starting a thread fails, or `work` fails. Returns the first error in the order of the items.
 pub(super) fn run_together<I: Send, T: Send>(
     items: Vec<I>,
     cpu_of: impl Fn(usize) -> Option<u32>,
@@ -20,7 +20,7 @@ pub(super) fn run_together<I: Send, T: Send>(
     if items.len() == 1 && cpu_of(0).is_none() {
         return items.into_iter().map(work).collect();
     }
-    // Threads wait for the lock until all are started. If starting a thread fails, the others end without working.
+    // Threads wait for the lock until all are started. If starting a thread fails, the others end without calling `work`.
     let (gate, aborted) = (RwLock::new(()), AtomicBool::new(false));
     let (work, gate, aborted) = (&work, &gate, &aborted);
     std::thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
-/// Error of saving a result.
+/// Reason why saving a result failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
@@ -24,21 +24,21 @@ pub enum SaveError {
     /// Another run saves its result to this folder.
     #[error("cannot save the result to {}: another run saves its result there", folder.display())]
     Taken {
-        /// The folder.
+        /// The folder to which the other run saves.
         folder: PathBuf,
     },
     /// The file system reports an error.
     #[error("cannot save the result to {}", path.display())]
     Io {
-        /// The file or folder.
+        /// The file or folder on which the system call failed.
         path: PathBuf,
-        /// The error.
+        /// Error of the system call.
         #[source]
         source: io::Error,
     },
 }
 
-/// What to do about an error of the file system while a file is written: an imperative sentence.
+/// Remedy for an error of the file system while a file is written, as an imperative sentence.
 pub fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Free disk space, or choose another directory.",

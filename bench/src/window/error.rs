@@ -45,7 +45,7 @@ impl Mismatch {
 /// Reason why the verification failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The data is wrong.
+    /// Some bytes differ from the expected data.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
     /// The peer found wrong data, or failed to verify.

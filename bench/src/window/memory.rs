@@ -103,7 +103,7 @@ impl<'a> Memory<'a> {
         VerifyError::View { side, source }
     }
 
-    /// Extracts the pattern. A peer generates its data from the seed of the pattern, so only patterns can be sent to it.
+    /// Returns the pattern of `data`. A peer generates its data from a seed, so data for a peer must be a pattern.
     fn pattern(&self, data: &Data) -> Result<Pattern, VerifyError> {
         match data {
             Data::Pattern(pattern) => Ok(*pattern),

@@ -75,7 +75,7 @@ impl ConnectedEnd for AnsweredEnd {
     }
 }
 
-/// Fake memory: one byte holds the last byte of all messages, another one that of all answers.
+/// Fake memory of two bytes: the last byte of all messages, and the last byte of all replies.
 #[derive(Default)]
 struct Memory {
     out: AtomicU8,

@@ -92,7 +92,7 @@ impl Restore {
                 _ => print(&format!("{subject}  not restored\n"))?,
             }
         }
-        // A change that could not be restored determines the exit code, even after a signal.
+        // A change that was not reverted determines the exit code, even after a signal.
         Ok(ExitCode::from(if worst == 0 { interrupt.exit_code().unwrap_or(0) } else { worst }))
     }
 }

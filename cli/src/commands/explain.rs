@@ -147,7 +147,7 @@ impl Explain {
     }
 }
 
-/// Larger numbers are not errnos.
+/// Errnos are below this number: `MAX_ERRNO` of the kernel is 4095.
 const MAX_ERRNO: i32 = 4096;
 
 fn options() -> Vec<String> {
@@ -185,7 +185,8 @@ impl Input {
         if kernel_log::explain(text).is_some() {
             return Ok(Self::Line(format!("{text}\n")));
         }
-        // "-22 (Invalid argument)" is a message, and so clap passes every word with a hyphen.
+        // An error message can start with a hyphen, e.g. "-22 (Invalid argument)", so clap also passes misspelt options to this
+        // argument.
         let is_option = text.starts_with('-') && !text[1..].starts_with(|letter: char| letter.is_ascii_digit());
         if is_option {
             return Err(Failure::bad_input(

@@ -116,7 +116,8 @@ pub(super) fn known(inventory: &Inventory, bdf: Bdf) -> Result<Bdf, Failure> {
 /// An exporter: a function, a BAR of it, or a GPU by its number in CUDA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Exporter {
-    /// A function, e.g. `0000:03:00.0`. Its GPU driver exports its memory, otherwise VFIO its largest BAR.
+    /// A function, e.g. `0000:03:00.0`. If it has a GPU driver, the driver exports its memory. Otherwise VFIO exports its
+    /// largest BAR.
     Function(Bdf),
     /// A BAR that VFIO exports, e.g. `0000:03:00.0:2`.
     Bar(Bdf, u8),
@@ -195,7 +196,7 @@ pub(super) fn is_gpu(target: &str) -> bool {
     target.starts_with("cuda:")
 }
 
-/// The function of `cuda:N`: on this host as CUDA numbers the GPUs, in a snapshot, or without CUDA, by address.
+/// The function of `cuda:N`. CUDA numbers the GPUs of this host. In a snapshot, or without CUDA, they are numbered by address.
 fn gpu(inventory: &Inventory, target: &str, is_live: bool) -> Result<Bdf, Failure> {
     if let Some(bdf) = discovered(target).filter(|_| is_live) {
         return Ok(bdf);

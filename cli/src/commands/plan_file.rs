@@ -17,7 +17,7 @@ const RENAMED: [(&str, &str); 1] = [("--door", "--vfio")];
 /// Maximum length of a plan, in bytes. A longer file is probably not a plan.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The arguments after a plan file was inserted into them.
+/// The arguments, with the options of the plan file inserted.
 pub(super) struct Expanded {
     pub(super) arguments: Vec<OsString>,
     pub(super) plan: Option<PlanFile>,

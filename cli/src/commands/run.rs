@@ -233,6 +233,6 @@ fn exit_code(result: &RunResult, interrupt: &Interrupt, is_kept: bool) -> ExitCo
 
 fn default_folder(host: &Host) -> PathBuf {
     let hostname = host.name().unwrap_or_else(|| "unknown".into());
-    // File systems of other platforms, and rsync and scp, do not accept colons in a path.
+    // Some file systems do not allow colons in a name, and rsync and scp interpret them as HOST:PATH.
     PathBuf::from("results").join(format!("{}-{hostname}", utc_now().replace(':', "")))
 }

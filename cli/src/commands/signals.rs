@@ -11,14 +11,14 @@ use peerpath_paths::{Explanation, Severity};
 
 use crate::terminal;
 
-/// Time that a change of the host, or restoring it, may take after a signal. A driver that never returns must not keep the user
-/// from ending the command.
+/// Time that a change of the host, or restoring it, may take after a signal. A driver that never returns must not prevent the
+/// user from ending the command.
 const GRACE: Duration = Duration::from_secs(120);
 /// Interval between checks whether the host is restored.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Handles SIGINT, SIGTERM and SIGHUP from now on. The first signal ends the command after it has restored the host. A further
-/// signal ends it at once, unless the host is still changed.
+/// signal ends it at once, unless changes of the host still have to be reverted.
 pub(super) fn catch_signals() -> Result<Interrupt, Failure> {
     install(|signal, count| {
         if count == 1 {
@@ -47,7 +47,7 @@ pub(super) fn complete_despite_signals(what: &'static str) -> Result<Interrupt, 
     })
 }
 
-/// Whether this process still has to revert a change, or whether that is unknown.
+/// Whether this process still has to revert a change. True if that is unknown.
 fn may_be_changed() -> bool {
     is_changed(&Options::default()).unwrap_or(true)
 }

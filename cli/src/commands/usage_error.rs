@@ -25,7 +25,7 @@ pub(super) fn report(mut error: Error, plan: Option<&PlanFile>) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Replaces control characters in what the user typed, or what a file contains.
+/// Replaces control characters in text that the user typed or that a file contains.
 fn clean(error: &mut Error) {
     let texts: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
     for (kind, value) in texts {

@@ -1,7 +1,7 @@
 //! The message of `peerpath export`: one SOCK_SEQPACKET message with a JSON line and one file descriptor.
 //!
-//! The receiver under test is `run --from socket:PATH`, which gets a memfd in place of the dma-buf. `export` needs a BAR, so the
-//! sender under test is the library's `DmaBufSender`, with memory of the test.
+//! The receiver under test is `run --from socket:PATH`, which gets a memfd in place of the dma-buf. `export` needs a BAR, so
+//! the sender under test is the library's `DmaBufSender`, which sends memory of the test.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use crate::program::{Gpu, code, each, peerpath, text};
 
-/// Runs the program with a limit of the shell, e.g. `-v 1000000`. `None` if the machine does not allow that limit.
+/// Runs the program with a limit that the shell sets, e.g. `-v 1000000` of `ulimit`.
 fn limited(limit: &str, folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_peerpath")]);

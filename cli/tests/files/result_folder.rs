@@ -65,7 +65,7 @@ fn an_earlier_result_is_replaced_only_on_request() {
     assert_eq!(code(&refused), 2, "{}", text(&refused));
     assert!(text(&refused).contains("--force") && text(&refused).contains("--append"), "{}", text(&refused));
     assert_eq!(std::fs::read(&file).unwrap(), first);
-    // A run that is refused for another reason leaves it, too.
+    // A run that is refused for another reason does not replace the result either.
     let wrong =
         gpu.peerpath("").args(["run", "--from", "host:64K", "--to", "cuda:7", "--force", "--out", out]).output();
     assert_eq!(code(&wrong.unwrap()), 2);

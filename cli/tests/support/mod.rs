@@ -105,7 +105,7 @@ impl Draws {
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Latencies in nanoseconds: normally distributed around `middle_ns`, with one sample in a hundred three times as long.
+    /// Latencies in nanoseconds: normally distributed around `middle_ns`; one sample in a hundred is three times as long.
     pub(crate) fn latencies(&mut self, count: usize, middle_ns: f64, spread: f64) -> Vec<u64> {
         let mut one = || {
             let bell: f64 = (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0;

@@ -50,7 +50,7 @@ impl Context {
         self.multiprocessors
     }
 
-    /// Makes the context current for this thread, and returns the functions of the driver.
+    /// Makes the context current in this thread, and returns the functions of the driver.
     #[inline]
     pub(super) fn enter(&self) -> Result<&'static Api, Error> {
         let api = self.driver.api();
@@ -82,7 +82,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: retained once. All objects of this context hold it, so none is left.
+        // SAFETY: `open` retained the context once. Each object of the context holds this `Context`, so none exists anymore.
         let _ = unsafe { self.driver.api().cuDevicePrimaryCtxRelease_v2(self.device) };
     }
 }

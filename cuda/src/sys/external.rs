@@ -47,13 +47,13 @@ impl ExternalMemory {
             reserved: [0; 16],
         };
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the driver reads the fd of the union, which is open. The handle is destroyed when this is dropped.
+        // SAFETY: the driver reads the fd of the union, which is open. `release` destroys the handle.
         unsafe { api.cuImportExternalMemory(&raw mut raw, &raw const handle) }?;
         // The driver now owns the file descriptor and closes it.
         let _ = fd.into_raw_fd();
         let mut this = Self { raw, address: 0, context: Arc::clone(context) };
         let buffer = ExternalBuffer { offset: 0, size: length_bytes, flags: 0, reserved: [0; 16] };
-        // SAFETY: every field of the structure is initialised. The mapping is freed by `release`.
+        // SAFETY: every field of the structure is initialized. The mapping is freed by `release`.
         unsafe { api.cuExternalMemoryGetMappedBuffer(&raw mut this.address, raw, &raw const buffer) }?;
         Ok(this)
     }
@@ -66,7 +66,7 @@ impl ExternalMemory {
     /// Unmaps and releases the memory. Later calls do nothing.
     ///
     /// # Errors
-    /// The driver refused to import or to map the memory.
+    /// The driver refused to unmap or to release the memory.
     pub fn release(&mut self) -> Result<(), Error> {
         let (raw, address) =
             (std::mem::replace(&mut self.raw, std::ptr::null_mut()), std::mem::take(&mut self.address));

@@ -1,4 +1,4 @@
-//! Copy kernels, which copy by loads and stores of the GPU.
+//! Copy kernels: GPU threads that copy with loads and stores.
 
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Kernels {
 impl Drop for Kernels {
     fn drop(&mut self) {
         let Ok(api) = self.context.enter() else { return };
-        // SAFETY: loaded in `new`. Streams that run the kernels are dropped before, which waits for them.
+        // SAFETY: loaded in `new`. Streams that run the kernels are dropped first, and dropping a stream waits for its work.
         let _ = unsafe { api.cuModuleUnload(self.module) };
     }
 }

@@ -105,7 +105,7 @@ functions! {
 /// Functions of a loaded driver.
 pub(super) struct Api {
     functions: Functions,
-    /// Address of `cuGetErrorName`. Not in `functions`, because its methods call this function to name errors.
+    /// Address of `cuGetErrorName`. Not in `functions`, because the methods of those functions call it to name errors.
     name: Option<ErrorName>,
 }
 
@@ -134,7 +134,7 @@ impl Api {
     }
 }
 
-/// NVIDIA's driver, loaded and initialised.
+/// NVIDIA's driver, loaded and initialized.
 pub struct Driver {
     api: Api,
     version: Version,
@@ -156,16 +156,16 @@ pub fn stand_in() -> Option<&'static str> {
 }
 
 impl Driver {
-    /// Returns the driver of this process. The first call loads and initialises the driver, which is never unloaded.
+    /// Returns the driver of this process. The first call loads and initializes the driver, which is never unloaded.
     ///
     /// # Errors
-    /// The driver is not installed, lacks a function, or cannot initialise.
+    /// The driver is not installed, lacks a function, or cannot initialize.
     pub fn get() -> Result<&'static Self, Error> {
         DRIVER.get_or_init(Self::load).as_ref().map_err(Error::clone)
     }
 
     fn load() -> Result<Self, Error> {
-        // SAFETY: the initialisers of the driver's library have no requirements.
+        // SAFETY: the initializers of the driver's library have no requirements.
         let library = unsafe { Library::new(NAME) };
         let reason = |error: libloading::Error| {
             // The source of the error contains the message of the dynamic loader.
@@ -226,7 +226,7 @@ impl Driver {
             memory_bytes: self.memory_bytes(device)?,
             dma_buf: flag(Attribute::CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED)?,
             gpu_direct_rdma: flag(Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED)?,
-            // The attribute reports for which devices writes are ordered. 0: none, 100: the GPU that owns the memory, 200: all.
+            // The attribute names the GPUs that observe writes in order. 0: none, 100: the owner of the memory, 200: all.
             writes_ordered: number(Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING)?
                 .map(|order| order >= 100),
         })
@@ -257,10 +257,10 @@ impl Driver {
         Ok(string(&text))
     }
 
-    /// Returns the PCI address: `0000:65:00.0`. `None` if the GPU is not on a PCI bus.
+    /// Returns the PCI address, e.g. `0000:65:00.0`. `None` if the GPU is not on a PCI bus.
     fn bus_id(&self, device: Device) -> Result<Option<String>, Error> {
         let mut text = [0; 32];
-        // SAFETY: as above.
+        // SAFETY: as in `name`.
         match unsafe { self.api.cuDeviceGetPCIBusId(text.as_mut_ptr(), 32, device) } {
             Ok(()) => Ok(Some(string(&text)).filter(|text| !text.is_empty())),
             Err(Error::Refused { .. }) => Ok(None),

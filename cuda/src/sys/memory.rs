@@ -12,7 +12,7 @@ use super::abi::{
 use super::context::Context;
 use crate::{Error, Version};
 
-/// Granularity of allocations in bytes. Each allocation must start on a separate page, as dma-bufs require.
+/// Granularity of allocations in bytes. An allocation must start on a page boundary to be exported as a dma-buf.
 const BLOCK_BYTES: u64 = 2 << 20;
 /// First version of CUDA with the flag that maps dma-bufs through PCIe.
 const PCIE_FLAG_SINCE: Version = Version { major: 12, minor: 8 };
@@ -141,7 +141,7 @@ impl Drop for DeviceMemory {
 pub enum HostKind {
     /// Ordinary pages.
     Memory,
-    /// A mapping of MMIO of a device.
+    /// A mapping of a device's MMIO.
     Io,
 }
 
@@ -165,7 +165,7 @@ impl HostRegistration {
     /// `length_bytes` bytes at `host` must stay mapped until this is dropped, and no Rust reference to them may exist.
     ///
     /// # Errors
-    /// The driver refused to register or to unregister the memory.
+    /// The driver refused to register or to map the memory.
     pub unsafe fn new(
         context: &Arc<Context>,
         host: NonNull<u8>,
@@ -194,7 +194,7 @@ impl HostRegistration {
     /// Unregisters the memory. Later calls do nothing.
     ///
     /// # Errors
-    /// The driver refused to register or to unregister the memory.
+    /// The driver refused to unregister the memory.
     pub fn unregister(&mut self) -> Result<(), Error> {
         if !std::mem::take(&mut self.is_registered) {
             return Ok(());

@@ -1,5 +1,4 @@
-//! The unsafe part: all calls of the driver, behind an interface that is safe except for functions that pass host memory
-//! to a GPU.
+//! All calls of the driver. The interface is safe, except for functions that take an address.
 #![allow(unsafe_code, reason = "the driver is a library of C functions")]
 
 mod abi;

@@ -59,7 +59,7 @@ impl Stream {
     #[inline]
     pub fn record(&self, event: &Event) -> Result<(), Error> {
         let api = self.context.enter()?;
-        // SAFETY: both handles are alive and of one context.
+        // SAFETY: both handles are alive. The driver rejects handles of different contexts.
         unsafe { api.cuEventRecord(event.raw, self.raw) }
     }
 

@@ -28,7 +28,7 @@ impl Explained for Error {
             | Self::NotADmaBuf { .. } => Severity::BadInput,
             Self::Group(error) => error.severity(),
             Self::Gpu { source, .. } => source.severity(),
-            // The cause depends on the errno.
+            // The severity depends on the errno.
             Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } => {
                 self.explanation().severity.unwrap_or(Severity::Failed)
             }

@@ -74,7 +74,8 @@ pub(super) fn address(path: &Path) -> Result<UnixAddr, Error> {
     UnixAddr::new(path).map_err(|_| bad("the path exceeds 107 bytes"))
 }
 
-/// Removes a stale socket at the path, whose lock the caller holds. Fails if another file is there, or if a process serves the socket.
+/// Removes a stale socket at the path. The caller holds the lock of the path. Fails if the file is not a socket, or if a process
+/// serves the socket.
 fn make_room(path: &Path, address: &UnixAddr) -> Result<(), Error> {
     let failed = |operation| move |source| Error::Socket { path: path.to_owned(), operation, source };
     let metadata = match fs::symlink_metadata(path) {

@@ -68,7 +68,8 @@ fn is_at(path: &Path, locked: &fs::Metadata) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino()))
 }
 
-/// Opens the file, or creates it with mode 0600. In folders such as /tmp the kernel rejects O_CREAT for the file of another user.
+/// Opens the file, or creates it with mode 0600. Tries without O_CREAT first: in directories such as /tmp, the kernel rejects
+/// O_CREAT for an existing file of another user (`fs.protected_regular`).
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::range::total_bytes;
 use crate::{BarRange, Error, Origin, SourceKind};
 
-/// Maximum number of bytes of memory per message.
+/// Maximum number of bytes of the shared memory per message.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// Maximum length of the JSON line of a request or a reply, in bytes.
 const LINE_BYTES: usize = 1024;
@@ -60,14 +60,14 @@ pub(super) enum Reply {
     Error(String),
 }
 
-/// Second line of an error.
+/// Second line of an error, which names its cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Reason {
     cause: String,
 }
 
-/// Sends the message that ends a connection when the function is removed. Does not wait for space in the receiver's queue: a
-/// full queue belongs to a receiver that reads no replies, which must not delay the removal.
+/// Sends the message that ends a connection when the function is removed. Does not wait for space in the receiver's queue: if
+/// the queue is full, the receiver reads no replies, and it must not delay the removal.
 pub(super) fn send_removal(socket: BorrowedFd<'_>, error: &Error) -> io::Result<()> {
     let mut reason = serde_json::to_vec(&Reason { cause: Cause::Removed.as_str().to_owned() })?;
     reason.push(b'\n');

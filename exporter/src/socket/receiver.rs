@@ -34,7 +34,7 @@ pub struct SocketExporter {
     connection: Arc<Connection>,
 }
 
-/// Maximum number of messages without a request that are read in search of a report of a removal.
+/// Maximum number of unrequested messages to read in search of the report of a removal.
 const UNREQUESTED_MAX: usize = 16;
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct Connection {
     serves_view: bool,
     /// Whether a reply was lost or invalid, so that the next reply could belong to an earlier request.
     is_broken: AtomicBool,
-    /// Requested when the sender reports a removal.
+    /// Removal that the sender reports.
     removal: Removal,
 }
 
@@ -148,8 +148,8 @@ impl Exporter for SocketExporter {
         &self.origin
     }
 
-    /// The sender reports a removal before it revokes the memory. So the report has arrived when an access fails because of the
-    /// removal.
+    /// The sender reports a removal before it revokes the memory, so the report has arrived by the time that an access fails
+    /// because of the removal.
     fn removal(&self) -> Option<&Removal> {
         if !self.connection.removal.is_requested() {
             let socket = self.connection.lock();
@@ -200,7 +200,7 @@ impl Connection {
                 Err(_) => failed = true,
             }
         }
-        // A sender that sends more than that is broken. Further replies could belong to any request.
+        // More unrequested messages violate the protocol. Later replies could belong to any request.
         self.is_broken.store(true, Ordering::Relaxed);
     }
 

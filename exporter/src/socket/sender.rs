@@ -25,7 +25,8 @@ const SEND_TIMEOUT: TimeVal = TimeVal::new(5, 0);
 /// Interval between checks of the stop flag.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Sends the file descriptor of a dma-buf to each receiver that connects. Receivers are processes of the same user or root.
+/// Sends the file descriptor of a dma-buf to each receiver that connects. Only processes of the same user or of root
+/// may receive it.
 pub struct DmaBufSender {
     listener: Listener,
     buffer: Arc<Buffer>,
@@ -116,7 +117,8 @@ impl DmaBufSender {
         self.removal.as_ref().filter(|removal| removal.is_requested())
     }
 
-    /// Accepts a connection and sets its send timeout. `None` if none arrived in time or its user has no permission.
+    /// Accepts a connection and sets its send timeout. `None` if none arrived in time or the peer's user has no
+    /// permission.
     fn accept(&self) -> io::Result<Option<OwnedFd>> {
         if !readable(self.listener.socket.as_fd(), TICK)? {
             return Ok(None);

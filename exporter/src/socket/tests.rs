@@ -314,7 +314,7 @@ fn buffers_own_separate_fds() {
     assert!(nix::sys::stat::fstat(memfd.as_fd()).is_ok());
 }
 
-/// Runs `before` against a sender, then removes its function, and runs `after` once the sender has ended.
+/// Runs `before` against a sender, simulates the removal of the function, and runs `after` once the sender has ended.
 fn with_removal<T>(before: impl FnOnce(&Path) -> T, after: impl FnOnce(T)) {
     let exporter = Memfd::new();
     let base = tempfile::tempdir().unwrap();

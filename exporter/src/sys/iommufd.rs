@@ -50,7 +50,7 @@ fn flags(access: Access) -> u32 {
         | flag(access.write, uapi::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE)
 }
 
-/// Allocates an I/O address space (IOAS) and returns its id. The kernel frees it when the iommufd is closed.
+/// Allocates an I/O address space (IOAS) and returns its ID. The kernel frees it when the iommufd is closed.
 pub(crate) fn allocate_ioas(iommufd: BorrowedFd<'_>) -> io::Result<u32> {
     let mut request = uapi::iommu_ioas_alloc { size: 12, flags: 0, out_ioas_id: 0 };
     // SAFETY: the kernel reads and writes `size` bytes, which is the structure's size, and keeps no pointer.

@@ -50,7 +50,7 @@ impl Mapping {
     pub(crate) fn huge(length_bytes: u64) -> io::Result<Self> {
         let length_bytes = length(length_bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(0))?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE | MapFlags::MAP_HUGETLB | MapFlags::MAP_HUGE_2MB;
-        // SAFETY: as above.
+        // SAFETY: as in `anonymous`.
         let address = unsafe { mmap_anonymous(None, length_bytes, protection(), flags) }?;
         Ok(Self { address: address.cast(), length_bytes })
     }

@@ -36,8 +36,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Rec
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&control) as _;
     let length = loop {
-        // SAFETY: `header` points to `part` (the standard library guarantees the layout of an iovec) and to `control`, both
-        // borrowed by no one else until the call returns, with their lengths.
+        // SAFETY: `header` points to `part` (the standard library guarantees the layout of an iovec) and to `control`, and
+        // contains their lengths. Nothing else borrows them until the call returns.
         let returned = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
         if let Ok(length) = usize::try_from(returned) {
             break length;
@@ -60,7 +60,7 @@ fn fds_of(header: &libc::msghdr) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     // SAFETY: `header` is as recvmsg left it, so the macros walk the control bytes that the kernel wrote.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
-    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a whole header within the control bytes.
+    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or a pointer to a whole header within the control bytes.
     while let Some(one) = unsafe { at.as_ref() } {
         if one.cmsg_level == libc::SOL_SOCKET && one.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: `at` is a header found above.

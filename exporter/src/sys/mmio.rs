@@ -1,4 +1,4 @@
-//! Copies to and from host memory that devices access, and MMIO.
+//! Copies to and from MMIO, and to and from host memory that devices access.
 //!
 //! Every access is volatile and naturally aligned, and 8 bytes wide if alignment and length allow. Unaligned or vector accesses
 //! to a BAR may be split or fault. Volatile accesses keep the compiler from repeating or merging reads of memory that a device
@@ -93,7 +93,7 @@ fn spread(word: u64, into: &mut [u8]) {
     }
 }
 
-/// Returns the integer with these bytes in memory.
+/// Returns the integer whose bytes in memory are `from`.
 #[inline]
 fn gather(from: &[u8]) -> u64 {
     match *from {

@@ -1,5 +1,5 @@
-//! System interfaces without safe wrappers: ioctls, mappings, MMIO, and file descriptors in messages. Every function is safe to
-//! call unless it is marked `unsafe`; each `unsafe` block states why it is sound.
+//! System interfaces without safe wrappers: ioctls, mappings, MMIO, and file descriptors in messages. Functions that are
+//! not marked `unsafe` are sound for all arguments; each `unsafe` block states why.
 #![allow(unsafe_code)] // The kernel's interfaces are pointers and raw fds; everything above this module is safe code.
 
 pub(crate) mod dma_buf;

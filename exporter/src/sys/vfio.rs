@@ -126,7 +126,7 @@ pub(crate) fn region_info(device: BorrowedFd<'_>, index: u32) -> io::Result<Regi
         let mut words = vec![0_u64; size.div_ceil(8) as usize];
         let at = words.as_mut_ptr().cast::<uapi::vfio_region_info>();
         let request = uapi::vfio_region_info { argsz: size, index, ..uapi::vfio_region_info::default() };
-        // SAFETY: `words` has at least `size` bytes, `size` is at least the structure's, and u64 is as aligned as it.
+        // SAFETY: `words` has at least `size` bytes, which is at least the size of the structure, and u64 has its alignment.
         unsafe { at.write(request) };
         // SAFETY: the kernel reads and writes at most `argsz` bytes, which `words` has, and keeps no pointer.
         unsafe { raw::device_get_region_info(device.as_raw_fd(), at) }?;
@@ -173,7 +173,7 @@ pub(crate) fn reset(device: BorrowedFd<'_>) -> io::Result<()> {
 /// no dma-buf.
 pub(crate) fn probe_dma_buf(device: BorrowedFd<'_>) -> io::Result<()> {
     let request = [words(8, uapi::VFIO_DEVICE_FEATURE_PROBE | uapi::VFIO_DEVICE_FEATURE_DMA_BUF)];
-    // SAFETY: the kernel reads `argsz` = 8 bytes, which is what `request` has, and keeps no pointer.
+    // SAFETY: the kernel reads `argsz` = 8 bytes, which is the size of `request`, and keeps no pointer.
     unsafe { raw::device_feature(device.as_raw_fd(), request.as_ptr()) }?;
     Ok(())
 }
@@ -232,7 +232,7 @@ pub(crate) fn bind_iommufd(device: BorrowedFd<'_>, iommufd: BorrowedFd<'_>) -> i
         iommufd: iommufd.as_raw_fd(),
         ..uapi::vfio_device_bind_iommufd::default()
     };
-    // SAFETY: the kernel reads `argsz` bytes and writes the device's id back into the structure, which nothing else borrows.
+    // SAFETY: the kernel reads `argsz` bytes and writes the device's ID back into the structure, which nothing else borrows.
     unsafe { raw::device_bind_iommufd(device.as_raw_fd(), &raw mut request) }?;
     Ok(())
 }
@@ -244,7 +244,7 @@ pub(crate) fn attach_ioas(device: BorrowedFd<'_>, ioas_id: u32) -> io::Result<()
         pt_id: ioas_id,
         ..uapi::vfio_device_attach_iommufd_pt::default()
     };
-    // SAFETY: the kernel reads `argsz` bytes and writes the table's id back into the structure, which nothing else borrows.
+    // SAFETY: the kernel reads `argsz` bytes and writes the page table's ID back into the structure, which nothing else borrows.
     unsafe { raw::device_attach_iommufd_pt(device.as_raw_fd(), &raw mut request) }?;
     Ok(())
 }

@@ -50,7 +50,7 @@ impl AddressSpace {
         &self.device
     }
 
-    /// Returns the iommufd and the id of the IOAS, for ioctls that this crate does not wrap.
+    /// Returns the iommufd and the ID of the IOAS, for ioctls that this crate does not wrap.
     #[inline]
     pub fn raw(&self) -> (BorrowedFd<'_>, u32) {
         (self.iommufd.fd(), self.ioas_id)

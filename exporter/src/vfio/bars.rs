@@ -1,4 +1,4 @@
-//! BARs of a PCI function, from sysfs, whichever driver is bound to it.
+//! BARs of a PCI function, from sysfs, regardless of its driver.
 
 use peerpath_paths::{Bar, BarIndex, BarKind, Bdf, GroupError, Tree};
 

@@ -35,7 +35,7 @@ pub struct Device {
     bars: Vec<Region>,
     /// Value of the PCI command register when this process opened the function. Closing the device restores it.
     command_before: u16,
-    /// I/O address space of the device, while a user holds it.
+    /// I/O address space of the device, as long as an [`AddressSpace`] exists.
     pub(super) address_space: Mutex<Weak<AddressSpace>>,
 }
 
@@ -191,7 +191,7 @@ impl Device {
         }
     }
 
-    /// Returns the removal of the function, which the kernel requests while the device is open.
+    /// Returns the removal of the function, which the kernel can request while the device is open.
     pub fn removal(&self) -> &Removal {
         &self.removal
     }

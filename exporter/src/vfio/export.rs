@@ -80,7 +80,7 @@ impl VfioExporter {
         &self.device
     }
 
-    /// Returns the BAR that sysfs lists.
+    /// Returns the properties of the BAR in sysfs.
     pub fn bar(&self) -> &Bar {
         &self.bar
     }

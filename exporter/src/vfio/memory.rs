@@ -21,7 +21,7 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Maps whole pages from the start of a BAR: at most `most_bytes`, and at most the area that the kernel can map.
+    /// Maps whole pages from the start of a BAR: at most `most_bytes`, and at most the area that VFIO can map.
     ///
     /// # Errors
     /// [`Error::BadBar`] if the function has no such BAR, or [`Error::Region`].
@@ -50,7 +50,8 @@ impl Registers {
         Ok(u32::from_le_bytes(bytes))
     }
 
-    /// Writes a 32-bit little-endian register. Earlier writes to memory are visible to the device before this one.
+    /// Writes a 32-bit little-endian register. The device sees the bytes of earlier calls of [`DmaMemory::write`]
+    /// before this write.
     ///
     /// # Errors
     /// Same as [`Registers::read_u32`].

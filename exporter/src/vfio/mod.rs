@@ -33,7 +33,8 @@ pub use memory::{DmaMemory, Registers};
 
 use crate::Error;
 
-/// Explains EBUSY: another process has the function open, because a function with a kernel driver is rejected earlier.
+/// Converts EBUSY to [`Error::OpenElsewhere`]: functions with a kernel driver are rejected earlier, so another process has the
+/// function open. Other errors go to `other`.
 fn busy_or(tree: &Tree, bdf: Bdf, source: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
     if source.kind() != io::ErrorKind::ResourceBusy {
         return other(source);

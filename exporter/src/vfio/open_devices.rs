@@ -1,4 +1,4 @@
-//! Devices that this process has open. VFIO opens a device once, so all users of a function share it.
+//! Devices that this process has open. VFIO lets a device be opened only once, so all users of a function share it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

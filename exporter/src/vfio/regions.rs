@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::single_range_in_vec_init)] // The one area is a range.
+    #[allow(clippy::single_range_in_vec_init)] // The array has one element, a range.
     fn finds_mappable_areas() {
         assert_eq!(Region::new(&info(MMAP, &[])).mappable, [0..0x10000]);
         assert_eq!(Region::new(&info(0, &[])).mappable, []);

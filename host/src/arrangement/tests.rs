@@ -41,7 +41,7 @@ fn make(fixture: &Fixture, changes: &[HostChange]) -> Result<Arrangement, Error>
     Arrangement::make(bdf(EXPORTER), bdf(NIC), changes, &[bdf(EXPORTER), bdf(PORT), bdf(NIC)], &forced(fixture))
 }
 
-/// Makes changes and does not revert them, as a killed process.
+/// Makes changes and does not revert them, as if the process were killed.
 fn abandon(fixture: &Fixture, changes: &[HostChange]) {
     make(fixture, changes).unwrap().entries.clear();
 }
@@ -61,7 +61,7 @@ fn makes_and_reverts_both_changes() {
     );
     assert_eq!(fixture.read("sys/kernel/iommu_groups/9/type"), "identity\n");
     assert_eq!(control(&fixture), 0x11);
-    // While the changes are in force, the NIC has its complete configuration.
+    // While the changes are in effect, the NIC has its complete configuration.
     assert_eq!(fixture.read("sys/class/net/eth0/flags"), "0x1003\n");
     assert_eq!(fixture.read("sys/class/infiniband/rxe0/parent"), "eth0\n");
     assert_eq!(fixture.journaled().len(), 3);
@@ -120,7 +120,7 @@ fn changes_nothing_that_another_run_has_locked() {
         );
     }
     assert_eq!(picture(&fixture), before);
-    // The exporter is locked when it is opened, not here.
+    // `Hold` locks the exporter; `make` does not.
     drop(Hold::acquire(bdf(EXPORTER), &fixture.options()).unwrap());
     drop(relying);
     let changed = make(&fixture, &[cleared()]).unwrap();
@@ -303,9 +303,9 @@ fn renames_an_interface_that_reappears_under_another_name() {
     assert_eq!(picture(&fixture), before);
 }
 
-/// After a PCI remove and rescan, another function can have the number of the group.
+/// After a PCI remove and rescan, the kernel may give the number of the group to another group.
 #[test]
-fn leaves_a_group_alone_whose_number_was_reassigned() {
+fn leaves_a_group_with_a_reassigned_number_unchanged() {
     for old_format in [false, true] {
         let fixture = fixture();
         abandon(&fixture, &[identity()]);
@@ -347,7 +347,7 @@ fn keeps_the_change_of_a_group_that_a_function_joined() {
 }
 
 #[test]
-fn leaves_the_register_of_a_port_alone_that_replaced_the_changed_one() {
+fn leaves_the_register_of_a_replacement_port_unchanged() {
     let fixture = fixture();
     fixture.function(PORT).file("vendor", "0x8086\n").file("device", "0x2030\n");
     abandon(&fixture, &[cleared()]);
@@ -360,7 +360,7 @@ fn leaves_the_register_of_a_port_alone_that_replaced_the_changed_one() {
     assert_eq!(control(&fixture), 0x11);
 }
 
-/// Removes from the journal what older versions did not write.
+/// Removes the field that older versions did not write from the journal.
 fn forget_identities(fixture: &Fixture) {
     let path = fixture.options().state_dir.join("journal.json");
     let mut journal: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

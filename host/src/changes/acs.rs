@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::host_tree::HostTree;
 
-/// Extended capability ID of ACS, at the start of the capability; the control register is at offset 6 (PCI Express Base
-/// Specification, Access Control Services).
+/// Extended capability ID of ACS, at the start of the capability (PCI Express Base Specification, Access Control Services).
 const ID: u16 = 0x000d;
+/// Offset of the ACS Control register in the capability, in bytes.
 const CONTROL: u16 = 6;
 
 /// Bits of an ACS Control register before a change.
@@ -67,7 +67,7 @@ pub(super) fn write_bits(host: &HostTree, bdf: Bdf, Acs { offset, mask, control 
     }
 }
 
-/// Reads an ACS Control register. Checks the capability first: another device may be at this address by now.
+/// Reads an ACS Control register. Checks the capability first: another device may have this address by now.
 fn read(host: &HostTree, bdf: Bdf, offset: u16) -> Result<u16, Error> {
     let failed = |source| Error::Acs { bdf, operation: "read", source };
     let id = host.read_config(bdf, offset.saturating_sub(CONTROL)).map_err(failed)?;

@@ -1,5 +1,5 @@
 //! The type of an IOMMU group's domain. The kernel changes it only while no kernel driver is bound to a function of the
-//! group, so the drivers are unbound and bound again, and their network configuration is restored.
+//! group, so the drivers are unbound and bound again, and the network configuration is restored.
 
 use std::io;
 
@@ -108,7 +108,8 @@ pub(crate) fn switch(host: &HostTree, domain: &Domain, kinds: &[&str]) -> Result
 /// Restores the domain type, the drivers and the network configuration.
 ///
 /// # Errors
-/// A function whose driver would be unbound is now in use and must not be unbound. Nothing is changed then.
+/// A function that must be unbound has a use that `force_in_use` does not cover, in which case nothing is changed; or the kernel
+/// refuses a step.
 pub(super) fn revert(host: &HostTree, domain: &Domain) -> Result<(), Error> {
     if read_kind(host, domain.group)? != domain.kind {
         for Member { bdf, taken } in &domain.members {

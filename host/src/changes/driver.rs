@@ -19,7 +19,7 @@ pub(crate) fn require_vfio_pci(host: &HostTree) -> Result<(), Error> {
 
 /// Binds the function to vfio-pci.
 pub(super) fn bind_to_vfio_pci(host: &HostTree, bdf: Bdf) -> Result<(), Error> {
-    // The override comes first: a driver that is just being loaded must not be bound between the next two steps.
+    // Set the override first, so that the kernel cannot bind another driver between the next two steps.
     set_override(host, bdf, Some(VFIO_PCI))?;
     if let Some(driver) = host.driver(bdf)? {
         unbind(host, bdf, &driver)?;
@@ -84,7 +84,7 @@ pub(super) fn bind_to(host: &HostTree, bdf: Bdf, driver: &str) -> Result<(), Err
     let path = host.path(format!("sys/bus/pci/drivers/{driver}/bind"));
     let written = host.write(&path, &bdf.to_string());
     if host.driver(bdf)?.as_deref() == Some(driver) {
-        // Some kernels return an error although the driver was bound, because it probes asynchronously.
+        // Some kernels return an error although the driver was bound, because the driver probes asynchronously.
         return Ok(());
     }
     match written {

@@ -39,7 +39,7 @@ pub(crate) enum Change {
     /// The function was unbound from its driver and bound to vfio-pci.
     Driver(Taken),
     /// The function was unbound from its VFIO driver and bound again, so that the kernel discards the cached path. Reverting
-    /// repeats this, after the later changes in the journal are reverted.
+    /// this entry rebinds the driver once more, after the later entries are reverted.
     Rebound {
         #[serde(deserialize_with = "name")]
         driver: String,
@@ -89,7 +89,7 @@ impl Entry {
         }
     }
 
-    /// The functions of the change, as far as the entry names them.
+    /// The functions of the change, as far as the entry records them.
     fn functions(&self) -> Vec<Identity> {
         match (&self.functions[..], &self.change) {
             ([], Change::Domain(domain)) => {
@@ -103,7 +103,7 @@ impl Entry {
         }
     }
 
-    /// Whether both entries concern a function in common.
+    /// Whether the entries have a function in common.
     pub(super) fn shares_a_function(&self, other: &Self) -> bool {
         self.functions().iter().any(|one| other.functions().iter().any(|another| one.matches(another)))
     }
@@ -124,7 +124,7 @@ impl Entry {
         }
     }
 
-    /// Whether both entries have the same subject and kind of change. The journal has one entry for each such combination.
+    /// Whether both entries have the same subject and kind of change. The journal has at most one entry per combination.
     pub(super) fn is_same_change(&self, other: &Self) -> bool {
         self.subject() == other.subject() && discriminant(&self.change) == discriminant(&other.change)
     }

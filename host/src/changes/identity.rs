@@ -1,5 +1,5 @@
 //! The functions that a change concerns. The kernel may reassign PCI addresses and numbers of IOMMU groups when functions are
-//! removed and rescanned, so an entry of the journal names its functions with their IDs.
+//! removed and rescanned, so a journal entry records its functions with their PCI IDs.
 
 use peerpath_paths::{Bdf, IommuGroupId};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::host_tree::{HostTree, names};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub(super) bdf: Bdf,
-    /// Vendor and device ID, and those of the subsystem: `8086:10d3 8086:a01f`. `None` if unknown.
+    /// Vendor and device ID, then those of the subsystem, e.g. `8086:10d3 8086:a01f`. `None` if unknown.
     ids: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl std::fmt::Display for Identity {
 }
 
 impl Identity {
-    /// A function of which the journal of an older version records only the address.
+    /// A function in a journal of an older version, which records only the address.
     pub(super) fn unknown(bdf: Bdf) -> Self {
         Self { bdf, ids: None }
     }
@@ -75,12 +75,12 @@ pub(super) enum Comparison {
     Gone,
     /// The subject has none of the functions, so the change no longer exists. The text describes what the subject has now.
     Replaced(String),
-    /// The subject has some of the functions, or has others in addition. The text describes the difference.
+    /// The subject has only some of the functions, or has others in addition. The text describes the difference.
     Partly(String),
 }
 
-/// Compares the functions of a change with the functions that its subject has now. Without `is_complete`, more functions than
-/// the recorded ones may have belonged to the subject.
+/// Compares the functions of a change with the functions that its subject has now. If `is_complete` is
+/// false, the subject may have had more functions than `before` lists.
 pub(super) fn compare(
     host: &HostTree,
     subject: Subject,

@@ -51,7 +51,7 @@ impl Journal {
     }
 
     /// Records the current state `now` before a change. The entry is on disk when this returns. If a dead process left an entry,
-    /// its state is kept: the current state may be the result of an incomplete change.
+    /// the state in that entry is kept: the current state may be the result of an incomplete change.
     pub(crate) fn begin(&self, host: &HostTree, bdf: Bdf, now: Change, kind: OwnerKind) -> Result<Entry, Error> {
         let mut entry = Entry::new(host, bdf, now, kind)?;
         if let Some(left) = self.left(&entry)? {

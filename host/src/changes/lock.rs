@@ -1,4 +1,4 @@
-//! Locks of functions and groups: exclusive for a process that changes one, shared for processes that rely on its state.
+//! Locks of functions and IOMMU groups: exclusive for a process that changes one, shared for processes that rely on its state.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};

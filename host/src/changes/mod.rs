@@ -1,6 +1,6 @@
 //! Changes of the host: recorded before they are made, reverted afterwards.
 //!
-//! Making and reverting a change can both be repeated, so that an interrupted step can be completed or reverted. The
+//! Making and reverting a change are idempotent, so that an interrupted step can be completed or reverted. The
 //! [`Journal`] lists the changes in the order in which they were made; [`restore`] reverts the changes of dead processes in the
 //! reverse order. One lock per [`Subject`] keeps two processes from changing the same object.
 

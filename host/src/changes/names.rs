@@ -1,4 +1,4 @@
-//! Checks names when the journal is read. They become components of paths in sysfs and arguments of programs that run as root.
+//! Validates the names in a journal. They become components of paths in sysfs and arguments of programs that run as root.
 
 use serde::de::{Deserialize, Deserializer, Error as _, Unexpected};
 
@@ -23,7 +23,7 @@ pub(super) fn optional_pair<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     pair.map(|(kind, interface)| Ok((checked::<D>(kind)?, checked::<D>(interface)?))).transpose()
 }
 
-/// Reads routes, each after its family. Any other first word would be an option of `ip`.
+/// Reads routes of the form `-4 ROUTE` or `-6 ROUTE`. `ip` would take any other first word as an option.
 pub(super) fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let routes = Vec::<String>::deserialize(deserializer)?;
     match routes.iter().find(|route| !(route.starts_with("-4 ") || route.starts_with("-6 "))) {
@@ -36,7 +36,7 @@ fn checked<'de, D: Deserializer<'de>>(name: String) -> Result<String, D::Error> 
     if is_name(&name) { Ok(name) } else { Err(D::Error::invalid_value(Unexpected::Str(&name), &"a name")) }
 }
 
-/// Whether a text is one component of a path, below the directory that precedes it.
+/// Whether a text is a single path component, so that a path with it stays below its directory.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 255 && text != "." && text != ".." && !text.contains(['/', '\0', '\n'])
 }
@@ -50,7 +50,7 @@ mod tests {
     use serde_json::{Value, json};
     use std::path::{Component, Path};
 
-    /// A journal with a change of each kind, and the JSON pointer of every name in it.
+    /// A journal with each kind of change that contains names, and the JSON pointer of every name in it.
     fn journal() -> (Value, Vec<String>) {
         let network = json!({
             "interfaces": [{"name": "eth0", "port": 0, "mac": "52:54:00:00:00:02", "mtu": "1500", "up": true,

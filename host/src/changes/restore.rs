@@ -1,4 +1,4 @@
-//! Reverts every change in the journal, regardless of the process that made it and of how that process ended.
+//! Reverts every change in the journal that no running process holds.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub enum Outcome {
         /// The reverted change and the restored state.
         reverted: Reverted,
     },
-    /// The function was removed or the host has rebooted, so there is nothing to restore.
+    /// Nothing to restore: the function was removed, the host rebooted, or another process reverted the change.
     Obsolete,
     /// Not reverted, because another process has locked the function or group.
     Held {
@@ -77,7 +77,8 @@ pub fn restore(options: &Options) -> Result<Vec<Restored>, Error> {
 /// Whether the journal lists a change that this process made for a run and has not reverted yet.
 ///
 /// # Errors
-/// The state directory or the journal cannot be read. For another user than root the result is `false`, because only root changes a host.
+/// The state directory or the journal cannot be read. Users other than root get `false` instead, because only root changes a
+/// host.
 pub fn is_changed(options: &Options) -> Result<bool, Error> {
     if !options.state_dir.exists() {
         return Ok(false);
@@ -95,7 +96,7 @@ fn restore_one(entry: &Entry, options: &Options, dir: &StateDir, journal: &Journ
         Err(Error::Locked { pid, .. }) => return Outcome::Held { pid },
         Err(error) => return Outcome::Failed { error },
     };
-    // A run holds the lock until it exits. This detects a run that is about to acquire the lock.
+    // A running process reverts the changes of its run. It does not hold the lock all the time.
     if entry.owner.kind == OwnerKind::Run
         && entry.owner.pid != std::process::id()
         && entry.owner.is_running(&options.host)
@@ -107,7 +108,7 @@ fn restore_one(entry: &Entry, options: &Options, dir: &StateDir, journal: &Journ
 
 fn revert(entry: &Entry, options: &Options, journal: &Journal) -> Result<Outcome, Error> {
     let (host, bdf) = (&options.host, entry.bdf);
-    // Read again under the lock: another process may have reverted it meanwhile.
+    // Read the entry again under the lock: another process may have reverted the change meanwhile.
     let Some(entry) = journal.find(entry)? else { return Ok(Outcome::Obsolete) };
     if entry.boot_id != boot_id(host) || entry.compare(host)? == Comparison::Gone {
         journal.remove(&entry)?;
@@ -246,7 +247,7 @@ mod tests {
         assert!(error.to_string().contains("another program has bound it to uio_pci_generic"), "{error}");
         assert_eq!(fixture.host().driver(bdf).unwrap().as_deref(), Some("uio_pci_generic"));
         assert_eq!(fixture.read("sys/bus/pci/devices/0000:03:00.0/driver_override"), "uio_pci_generic\n");
-        // After the other driver is unbound, the function gets its driver.
+        // After the other driver is unbound, `restore` binds the previous driver.
         fixture.function("0000:03:00.0").file("driver_override", "(null)\n");
         std::fs::remove_file(fixture.path("sys/bus/pci/devices/0000:03:00.0/driver")).unwrap();
         assert!(matches!(only(&restore(&fixture.options()).unwrap()), Outcome::Restored { .. }));
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_a_function_alone_that_replaced_the_bound_one() {
+    fn leaves_a_replacement_function_unchanged() {
         let (fixture, bdf) = fixture();
         fixture.function("0000:03:00.0").file("vendor", "0x144d\n").file("device", "0xa808\n");
         bind(&[bdf], &fixture.options()).unwrap();

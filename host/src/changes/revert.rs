@@ -1,4 +1,4 @@
-//! Reverts each kind of change. Reverting can be repeated.
+//! Reverts each kind of change. Reverting is idempotent.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Reverted {
     Kept(String),
     /// The group has this domain type again, and its functions have their previous drivers and network configuration.
     Domain(String),
-    /// The port has its previous value of the ACS Control register.
+    /// The affected bits of the port's ACS Control register have their previous values.
     Acs,
 }
 

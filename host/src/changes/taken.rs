@@ -1,5 +1,4 @@
-//! A function that is unbound from its driver: by `bind`, by a run that holds it, or while the type of its IOMMU domain
-//! changes.
+//! The state of a function before its driver is replaced by vfio-pci, or unbound while the domain type of its group changes.
 
 use peerpath_paths::{Bdf, is_tolerated_driver};
 use serde::{Deserialize, Serialize};
@@ -16,10 +15,10 @@ use crate::host_tree::HostTree;
 pub(crate) struct Taken {
     #[serde(default, deserialize_with = "optional_name")]
     pub(super) driver: Option<String>,
-    /// Journals of older versions have it only for changes that set the override.
+    /// Journals of older versions contain it only for changes that set the override.
     #[serde(default, deserialize_with = "optional_name")]
     driver_override: Option<String>,
-    /// Journals of older versions have it only for a change of a domain type.
+    /// Journals of older versions contain it only for a change of a domain type.
     #[serde(default)]
     network: Network,
 }
@@ -50,7 +49,7 @@ impl Taken {
         }
     }
 
-    /// Waits until everything that disappears with the driver has disappeared.
+    /// Waits until the kernel has removed the software RDMA devices that disappear with the driver.
     pub(super) fn wait_for_removal(&self, host: &HostTree, bdf: Bdf) -> Result<(), Error> {
         network::wait_for_removal(host, bdf, &self.network)
     }

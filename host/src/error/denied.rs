@@ -1,4 +1,5 @@
-//! Explains why this process may not use a file: it is not root, or the file system, its owner or its mode prevents it.
+//! Explains why this process may not use a file: it lacks permission, the file system is read-only, or other users can write to
+//! the directory.
 
 use std::io;
 use std::path::Path;

@@ -71,7 +71,7 @@ impl Below {
         Ok(())
     }
 
-    /// Whether a path in sysfs resolves to something below the function.
+    /// Whether a path in sysfs resolves to a path below the function's directory.
     pub(super) fn contains(&self, path: &Path) -> bool {
         fs::canonicalize(path).is_ok_and(|path| path.starts_with(&self.root))
     }

@@ -124,7 +124,7 @@ fn swaps(host: &HostTree, reached: &BTreeSet<String>) -> Result<Vec<InUse>, Erro
         .collect())
 }
 
-/// Reports volumes and arrays on the disks that are not mounted.
+/// Reports unmounted volumes and arrays on the disks.
 fn built_upon(disks: &BTreeSet<String>, reached: &BTreeSet<String>) -> Option<InUse> {
     let built: Vec<_> =
         reached.iter().filter(|name| !disks.iter().any(|disk| is_part_of(name, disk))).map(String::as_str).collect();
@@ -132,7 +132,7 @@ fn built_upon(disks: &BTreeSet<String>, reached: &BTreeSet<String>) -> Option<In
         .then(|| InUse::new(UseKind::Disk, true, format!("its disks are part of {}", built.join(" and "))))
 }
 
-/// `nvme0n1p2` and `sda1` are partitions of `nvme0n1` and `sda`; each disk counts as a part of itself.
+/// Whether `name` is the disk itself or one of its partitions, e.g. `nvme0n1p2` of `nvme0n1`, or `sda1` of `sda`.
 fn is_part_of(name: &str, disk: &str) -> bool {
     name.strip_prefix(disk).is_some_and(|rest| {
         let number = rest.strip_prefix('p').unwrap_or(rest);
@@ -140,7 +140,7 @@ fn is_part_of(name: &str, disk: &str) -> bool {
     })
 }
 
-/// Reports disks that the kernel has claimed for a use that this process cannot see: a mount in a container, a ZFS pool.
+/// Reports disks that the kernel has claimed for a use that this process cannot see, e.g. a mount in a container or a ZFS pool.
 fn claimed(host: &HostTree, disks: &BTreeSet<String>) -> Vec<InUse> {
     let busy = |name: &&String| {
         let opened = fs::File::options()

@@ -18,7 +18,7 @@ pub(crate) use below::Below;
 pub(crate) use networks::is_up;
 pub(crate) use rdma::{RdmaDevice, rdma_devices};
 
-/// Kind of a use.
+/// What a function is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UseKind {
     /// A disk of the function is mounted, used for swap, or part of a volume or array.
@@ -40,10 +40,10 @@ pub enum UseKind {
 pub struct InUse {
     /// Kind of the use.
     pub kind: UseKind,
-    /// Description, as a clause: `nvme0n1 is mounted at /home`.
+    /// Description, as a clause, e.g. `nvme0n1 is mounted at /home`.
     pub detail: String,
     /// Whether [`crate::Options::force_in_use`] covers the use. It does not cover uses that could make this host unreachable or
-    /// unusable (a mounted disk, the default route, the login session), uses that cannot be restored (virtual functions), nor
+    /// unusable (a mounted disk, the default route, the login session), uses that cannot be restored (virtual functions), or
     /// uses for which unbinding blocks until a program exits.
     pub forceable: bool,
 }

@@ -1,4 +1,4 @@
-//! Network interfaces of a function, the interfaces stacked on them, and RDMA devices.
+//! Uses of the network interfaces of a function, of the interfaces stacked on them, and of software RDMA devices.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -37,7 +37,7 @@ pub(super) fn uses(host: &HostTree, bdf: Bdf, below: &Below) -> Result<Vec<InUse
     Ok(uses)
 }
 
-/// Names of interfaces in use.
+/// Names of the interfaces with default routes, login sessions and addresses.
 struct Busy {
     routes: BTreeSet<String>,
     sessions: Vec<String>,
@@ -77,8 +77,8 @@ pub(crate) fn is_up(host: &HostTree, name: &str) -> Result<bool, Error> {
     Ok(flags.is_some_and(|flags| flags & libc::IFF_UP.cast_unsigned() != 0))
 }
 
-/// Reads the interfaces of the default routes. Two routes to the halves of the address space are a default route, too: VPN
-/// clients add them instead of replacing the default route.
+/// Reads the interfaces of the default routes. Two routes that each cover half of the address space count as a default route:
+/// VPN clients add them instead of replacing the default route.
 fn default_routes(host: &HostTree) -> Result<BTreeSet<String>, Error> {
     let mut names = BTreeSet::new();
     for routes in [routes_of_ipv4(host)?, routes_of_ipv6(host)?] {
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(details(&fixture, bdf), carries);
         fixture.file("proc/net/ipv6_route", &lower);
         assert_eq!(details(&fixture, bdf), []);
-        // A half of each family is not a default route of either.
+        // Routes to one half of the IPv4 addresses and one half of the IPv6 addresses do not form a default route.
         fixture.file("proc/net/ipv6_route", &upper);
         assert_eq!(details(&fixture, bdf), []);
     }

@@ -41,7 +41,7 @@ pub(crate) fn rdma_devices(host: &HostTree, below: &Below) -> Result<Vec<RdmaDev
     Ok(found)
 }
 
-/// The device files of an RDMA device.
+/// The device files of an RDMA device, e.g. `/dev/infiniband/uverbs0`.
 pub(super) fn verbs_files(host: &HostTree, device: &str) -> Result<Vec<String>, Error> {
     let class = host.path("sys/class/infiniband_verbs");
     let mut files = Vec::new();

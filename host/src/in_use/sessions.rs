@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::host_tree::{HostTree, read_trimmed};
 
-/// Maximum number of parent processes to search. A longer chain of parents is a loop.
+/// Maximum number of parent processes to search. A longer chain indicates a loop.
 const PARENT_LIMIT: usize = 64;
 
 /// Finds the interfaces of the login sessions that started this process and its parents.

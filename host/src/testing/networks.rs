@@ -7,7 +7,8 @@ use peerpath_paths::Bdf;
 
 use super::{Fixture, relink};
 
-/// Files of a new interface: down, without addresses. The kernel has no files for some of them; `ip` shows their content.
+/// Files of a new interface: down, without addresses. Some files are not in a real sysfs: `ip` reads these
+/// values over netlink.
 const NEW: &[(&str, &str)] = &[
     ("ifindex", "2\n"),
     ("flags", "0x1002\n"),

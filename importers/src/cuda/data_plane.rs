@@ -1,4 +1,4 @@
-//! Transfers by a GPU: by its copy engines, or by loads and stores of a kernel.
+//! Transfers by the copy engines of a GPU, or by loads and stores of a copy kernel.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::{Completion, DataPlane, DataPlaneSettings, Direction, Op, Side, Trans
 struct Ring {
     /// One event per transfer in flight, recorded on the stream after the transfer.
     ends: Box<[Event]>,
-    /// Id of each transfer in flight, and the index of its event in `ends`.
+    /// ID of each transfer in flight, and the index of its event in `ends`.
     in_flight: VecDeque<(u64, usize)>,
     next: usize,
 }

@@ -161,7 +161,7 @@ impl OpenGpu {
     }
 }
 
-/// Formats the versions of the kernel module and of CUDA: `580.95.05, CUDA 13.0`. Omits the module's version if sysfs does
+/// Formats the versions of the kernel module and of CUDA, e.g. `580.95.05, CUDA 13.0`. Omits the module's version if sysfs does
 /// not show it.
 fn described(driver: &Driver) -> String {
     let module = NvidiaModule::read(&Tree::live()).and_then(|module| module.version);

@@ -56,7 +56,7 @@ pub enum Error {
         /// Error that the CUDA driver returned.
         source: DriverError,
     },
-    /// The GPU does not have enough free memory for initiator memory (what the buffer exchanges data with).
+    /// The GPU does not have enough free memory for initiator memory (the memory that the buffer exchanges data with).
     #[error("cannot allocate {bytes} bytes of memory of GPU {gpu}: {source}")]
     FarMemory {
         /// GPU number in the driver's enumeration, from 0.
@@ -80,7 +80,7 @@ pub enum Error {
         /// GPU number in the driver's enumeration, from 0.
         gpu: u32,
     },
-    /// An offset or the length is not aligned for a kernel.
+    /// An offset or the length is not aligned for a copy kernel.
     #[error(
         "a copy kernel cannot copy {length_bytes} bytes between offset {buffer_offset:#x} of the buffer and offset \
          {far_offset:#x} of the GPU memory"

@@ -1,4 +1,4 @@
-//! The unsafe part: memory that a GPU can access, and the copies between that memory and the GPU's own memory.
+//! Unsafe code: memory that a GPU can access, and the copies between that memory and the GPU's own memory.
 //!
 //! Only this module passes addresses to the GPU. It first checks that every copy lies within both memories.
 #![allow(unsafe_code, reason = "a GPU reads and writes at the addresses it is given")]
@@ -122,7 +122,7 @@ impl<'r> CopyStreams<'r> {
         all.is_multiple_of(Kernels::SHORTEST_WORD_BYTES)
     }
 
-    /// Enqueues a copy. Rejects a copy that exceeds the buffer or initiator memory, or that is not aligned for a kernel.
+    /// Enqueues a copy. Rejects a copy that exceeds the buffer or initiator memory, or that is not aligned for a copy kernel.
     #[inline]
     pub(super) fn post(
         &self,

@@ -69,7 +69,7 @@ impl Bounds {
 /// A transfer in flight. Its index in the table of transfers identifies it.
 #[derive(Debug, Clone, Copy)]
 struct InFlight {
-    /// Id chosen by the caller.
+    /// ID chosen by the caller.
     id: u64,
     /// Number of its commands in flight.
     open: u32,

@@ -1,5 +1,5 @@
-//! View of a drive's blocks, the initiator memory of its data plane. The view uses queues and memory of its own, separate from the
-//! measured transfers.
+//! View of a drive's blocks, the initiator memory of its data plane. The view has its own queues and memory, separate from those
+//! of the measured transfers.
 
 use std::io;
 use std::ops::Range;
@@ -56,7 +56,7 @@ impl DriveView {
         let mut bounce = self.bounce.lock().unwrap_or_else(PoisonError::into_inner);
         let Bounce { queue, memory, max_bytes } = &mut *bounce;
         for piece in pieces(offset, length, self.block_bytes, *max_bytes) {
-            // While the view is in use, the function stays open and the kernel waits.
+            // Stop at a removal: the kernel waits until this process closes the function.
             if self.removal.is_requested() {
                 return Err(io::Error::other(self.removal.error()));
             }

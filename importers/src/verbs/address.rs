@@ -8,7 +8,7 @@ const MAX_NAME_BYTES: usize = 63;
 /// A port of an RDMA device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
-    /// Name of the device (`rxe0`).
+    /// Name of the device, e.g. `rxe0`.
     pub(super) device: String,
     /// Port number, from 1.
     pub(super) port: u8,

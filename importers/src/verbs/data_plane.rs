@@ -1,8 +1,8 @@
 //! Transfers through queue pairs.
 //!
-//! Each side has [`QueuePairs`]. The initiator posts writes, reads and sends; with `both_sides`, the responder (the buffer's side) also
-//! posts. Both sides share one completion queue. If another host or thread owns the buffer's queue pairs, its sends arrive in
-//! initiator memory.
+//! Each side has [`QueuePairs`]. The initiator posts writes, reads, sends and atomic operations; with `both_sides`, the buffer's
+//! side also posts. Both sides share one completion queue. If another host or thread owns the buffer's queue pairs, its sends
+//! arrive in initiator memory.
 
 use std::mem;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(super) struct QueuePairDataPlane<'r> {
     ended: bool,
 }
 
-/// Far-side memory, registered with the device.
+/// Initiator memory, registered with the device: host memory, or the buffer if this is the buffer's end of a connection.
 pub(super) struct FarMemory {
     // Dropped before the memory. Empty if the registration owns the regions.
     pub(super) regions: Vec<MemoryRegion>,
@@ -168,7 +168,7 @@ impl<'r> QueuePairDataPlane<'r> {
                 let ended = self.work_completions.get(index);
                 let is_send = ended.id & RECEIVE == 0;
                 // A flushed receive shows only that the responder refused a request. The NAK tells the initiator which request
-                // was refused, so do not move its queue pair to the error state before the NAK arrives.
+                // was refused, so do not move the initiator's queue pair to the error state before the NAK arrives.
                 if ended.status != SUCCESS && (is_send || ended.status != FLUSHED) {
                     self.end();
                 }

@@ -242,7 +242,7 @@ pub(super) fn list() -> Result<DeviceList, Error> {
 }
 
 fn open_context(name: &str, tree: &Tree) -> Result<Context, Error> {
-    // The kernel knows that a device does not exist even if libibverbs is missing.
+    // Check sysfs first: it shows whether the device exists even if libibverbs is missing.
     let present = tree.names("sys/class/infiniband");
     if !present.iter().any(|device| device == name) {
         return Err(Error::NoDevice { device: name.to_owned(), present });

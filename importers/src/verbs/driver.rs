@@ -2,7 +2,7 @@
 
 use peerpath_paths::RdmaDriver;
 
-/// Returns the driver id (`enum rdma_driver_id`) for the name of a PCI driver or a software driver in sysfs. `None` for
+/// Returns the driver ID (`enum rdma_driver_id`) for the name of a PCI driver or a software driver in sysfs. `None` for
 /// drivers without dma-buf support.
 pub(super) fn uverbs_driver_id(name: &str) -> Option<u32> {
     RdmaDriver::named(name)?.uverbs_id

@@ -88,7 +88,7 @@ pub enum Error {
         device: String,
         /// Port number.
         port: u8,
-        /// State of the port (`PORT_DOWN`, `PORT_INIT`).
+        /// State of the port, e.g. `DOWN` for `IBV_PORT_DOWN`.
         state: &'static str,
         /// Network device of the port, if any.
         net_device: Option<String>,
@@ -268,7 +268,7 @@ pub enum Error {
     /// The transfer exceeds the buffer or initiator memory, or names a queue that does not exist.
     #[error("cannot post a transfer: {why}")]
     Transfer {
-        /// Bound that the transfer exceeds, or other reason.
+        /// Bound that the transfer exceeds, or another reason.
         why: String,
     },
     /// The device refused the batch of work requests.

@@ -6,7 +6,7 @@ use peerpath_paths::{Bar, Bounce, ConfigSpace, Facts, Inventory, Request, Route,
 use super::sysfs;
 use crate::DeviceInfo;
 
-/// Reads the facts from sysfs. Call it only after the kernel refused a registration, outside the measured time.
+/// Reads the facts from sysfs. Call this function only after a refused registration, outside the measured time.
 pub(super) fn gather(tree: &Tree, importer: &DeviceInfo, origin: Option<&Origin>) -> Facts {
     let inventory = Inventory::read(tree);
     let host = &inventory.host;

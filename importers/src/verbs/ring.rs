@@ -5,7 +5,7 @@ use super::status::{FLUSHED, SUCCESS};
 /// A transfer in flight.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    /// Id of the transfer.
+    /// ID of the transfer.
     id: u64,
     /// Number of its work requests in flight: a send, and a receive if the op consumes a receive.
     open: u8,
@@ -13,7 +13,8 @@ struct Slot {
     status: u32,
 }
 
-/// Slots of a send queue, one per transfer in flight. Counters only increase; counter modulo capacity is the slot.
+/// Slots of a send queue, one per transfer in flight. The slot of a transfer is its position in the sequence of all posted
+/// transfers, modulo the number of slots.
 #[derive(Debug)]
 pub(super) struct Ring {
     slots: Box<[Slot]>,
@@ -54,7 +55,7 @@ impl Ring {
         place as u32
     }
 
-    /// Removes the last `count` transfers after posting them failed.
+    /// Removes the last `count` transfers, which were not posted.
     #[cold]
     pub(super) fn forget(&mut self, count: usize) {
         self.posted -= (count as u64).min(self.posted - self.completed);
@@ -88,7 +89,7 @@ impl Ring {
         }
     }
 
-    /// Returns the id and the status of the next completed transfer.
+    /// Returns the ID and the status of the next completed transfer.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u64, u32)> {
         if self.ended == self.posted {

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn prefers_ipv4_over_roce_v2() {
+    fn prefers_roce_v2_and_then_ipv4() {
         let fixture = Fixture::new();
         let best = || best_gid(&fixture.tree(), "rxe0", 1);
         assert_eq!(best(), None);

@@ -9,7 +9,8 @@ use crate::saved::{SavedCell, SavedSource, SavedTarget};
 /// Maximum number of ranges in the name of a cell.
 const MAX_NAMED_RANGES: usize = 4;
 
-/// Properties that identify a measurement. The path is the measured one; the requested path is omitted.
+/// Properties that identify a measurement. The path is the observed path, or else the predicted one; the requested path does
+/// not count.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) source: SavedSource,

@@ -40,7 +40,7 @@ pub(super) fn pair<'a>(base: &'a [SavedCell], new: &'a [SavedCell]) -> Vec<Match
     let mut gone: Vec<usize> = waiting.into_values().flatten().collect();
     gone.sort_unstable();
     let mut gone: Vec<&SavedCell> = gone.into_iter().map(|at| &base[at]).collect();
-    // A cell that did not pass records neither mechanism nor ranges, and perhaps no path.
+    // A cell that did not pass records neither mechanism nor ranges, and may record no path.
     let did_not_run =
         |pair: (&SavedCell, &SavedCell)| pair.0.outcome != Outcome::Passed || pair.1.outcome != Outcome::Passed;
     let bare = |key: &mut Key| {

@@ -1,7 +1,7 @@
 //! Colours of the SVG pictures, as in the light theme.
 //!
-//! The style sheet of the page replaces each of them with an attribute selector. One picture therefore suits the light theme, the
-//! dark theme and paper.
+//! The style sheet of the page selects elements by these colours and replaces the colours in the dark theme and in print. So
+//! one picture suits all of them.
 
 use peerpath_paths::PathName;
 use plotters::style::RGBColor;

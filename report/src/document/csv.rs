@@ -8,7 +8,7 @@ path_predicted,path_observed,op,mode,direction,bidirectional,engine,mechanism,si
 verified_bytes,latency_min_ns,latency_p50_ns,latency_p90_ns,latency_p99_ns,latency_p999_ns,latency_max_ns,latency_mean_ns,\
 latency_stdev_ns,throughput_bytes_per_s,throughput_min_window_bytes_per_s,operations_per_s\n";
 
-/// RFC 4180 with a header line.
+/// Renders the cells as CSV (RFC 4180), with a header line.
 pub(crate) fn render(document: &Document) -> String {
     let mut text = HEADER.to_owned();
     for (saved, label) in document.saved.iter().zip(&document.labels) {
@@ -80,7 +80,7 @@ fn optional(text: Option<&String>) -> String {
     text.map(|text| field(text)).unwrap_or_default()
 }
 
-/// A spreadsheet runs text that starts with one of these as a formula, some of them after white space, or in the full-width form.
+/// Some spreadsheets evaluate text that starts with one of these characters as a formula, even after white space.
 const FORMULAS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
 fn field(text: &str) -> String {

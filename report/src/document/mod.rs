@@ -76,7 +76,7 @@ pub struct RenderError(askama::Error);
 pub struct ComparisonWithBase {
     /// Name of the base result, for the heading.
     pub base: String,
-    /// The comparison.
+    /// Comparison of that result with the result of the document.
     pub comparison: Comparison,
 }
 

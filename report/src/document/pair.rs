@@ -14,7 +14,7 @@ pub(crate) struct Pair<'a> {
     pub(crate) number: usize,
     /// The observed path if it is known, otherwise the predicted path.
     pub(crate) path: PathName,
-    /// The requested path.
+    /// Path of `--path`; `None` if the run requested none.
     pub(crate) asked: Option<PathName>,
     /// Whether the devices are emulated: values are then not shown next to those of hardware.
     pub(crate) emulated: bool,

@@ -10,7 +10,7 @@ use crate::units;
 /// Speed relative to host memory below which a pair is flagged. Smaller differences occur from run to run.
 const SLOWER: f64 = 0.95;
 
-/// The summary of a pair.
+/// The texts that summarize a pair.
 pub(crate) struct PairSummary {
     /// Index among the pairs of the document.
     pub(crate) number: usize,
@@ -237,8 +237,8 @@ fn flags<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
     flags
 }
 
-/// Flags a pair that is slower than host memory: a CPU may route peer-to-peer data over its interconnect, even below one
-/// root port.
+/// Flags a pair that is slower than host memory: the root complex may route peer-to-peer data over an interconnect within or
+/// between CPUs.
 fn slower<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Option<String> {
     // The timing of emulated devices does not describe an interconnect.
     if !describe::is_peer_to_peer(pair.path) || pair.emulated {

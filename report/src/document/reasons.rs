@@ -46,7 +46,7 @@ pub(crate) fn reasons(saved: &[Saved], labels: &[String]) -> (Vec<Reason>, usize
     (listed.collect(), left_out)
 }
 
-/// Removes numbers, so that reasons that differ only in sizes or addresses are equal.
+/// Removes all hexadecimal digits, so that reasons that differ only in sizes or addresses are equal.
 fn without_numbers(text: &Option<String>) -> Option<String> {
     text.as_ref().map(|text| {
         text.split(|character: char| character.is_ascii_hexdigit()).filter(|part| !part.is_empty()).collect()

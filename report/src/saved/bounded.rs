@@ -5,11 +5,13 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Bytes of a list with one element, and of each further element: a list grows to twice its length.
+/// Bytes of a list with one element.
 const LIST_BYTES: usize = 4 * size_of::<Value>();
+/// Bytes of each further element. The capacity of a list is at most twice its length.
 const ELEMENT_BYTES: usize = 2 * size_of::<Value>();
-/// Bytes of a map with one field, and of each further field: a node of a B-tree has room for 11 fields and may be half empty.
+/// Bytes of a map with one field. A node of a B-tree has room for 11 fields.
 const MAP_BYTES: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
+/// Bytes of each further field. A node may be half empty.
 const FIELD_BYTES: usize = 2 * (size_of::<String>() + size_of::<Value>());
 
 /// Counts the memory of values.
@@ -18,9 +20,9 @@ pub(super) struct Meter {
     /// Memory of all values, in bytes.
     used_bytes: usize,
     pub(super) limit_bytes: usize,
-    /// Memory of the type of the copy, in bytes.
+    /// Size of the type of the typed copy, in bytes.
     type_bytes: usize,
-    /// Length of all texts, in bytes.
+    /// Length of all strings, in bytes.
     text_bytes: usize,
     /// Number of values.
     values: usize,
@@ -33,12 +35,12 @@ impl Meter {
         Self { limit_bytes, ..Self::default() }
     }
 
-    /// Counts a typed copy of the values: a type of this size.
+    /// Also counts a typed copy of the values, whose type has this size.
     pub(super) fn copy(&mut self, type_bytes: usize) {
         self.type_bytes = type_bytes;
     }
 
-    /// Maximum memory of the typed copy of the values: its type, its texts and its lists.
+    /// Maximum memory of the typed copy of the values: its type, its strings and its lists.
     pub(super) fn copied_bytes(&self) -> usize {
         self.type_bytes + self.text_bytes + self.values * size_of::<String>()
     }

@@ -196,7 +196,7 @@ pub struct SavedCell {
     pub remedy: Option<String>,
     /// Bytes that were compared with the expected data.
     pub verified_bytes: Option<u64>,
-    /// Latency per operation.
+    /// Latency distribution of single operations.
     pub latency: Option<SavedLatency>,
     /// Bytes per second over the whole measured time.
     pub throughput: Option<f64>,

@@ -19,7 +19,7 @@ const HEADER_BYTES: usize = 40;
 /// A latency distribution. Values have the unit of the samples: nanoseconds for a saved cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Distribution {
-    /// Values in rising order, each with the number of samples up to it.
+    /// Values in ascending order, each with the number of samples up to it.
     steps: Vec<(f64, u64)>,
 }
 

@@ -20,7 +20,7 @@ impl MemoryLimit {
         Self { limit_bytes, left_bytes: limit_bytes }
     }
 
-    /// Takes the memory of the typed copy of values that were read.
+    /// Subtracts the memory of the typed copy of values that were read.
     ///
     /// # Errors
     /// The values exceed their own limit, or the copies of all values exceed this one.

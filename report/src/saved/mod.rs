@@ -1,7 +1,7 @@
 //! Reads result files of any version, also truncated and edited ones.
 //!
-//! The content of a file is not trusted. A field that is missing or of the wrong type is `None`. Text is shortened, and characters
-//! that control a terminal are replaced. See [`read`].
+//! The content of a file is not trusted. A field that is missing or of the wrong type is `None`. Text is shortened, and control
+//! characters are replaced. See [`read`].
 
 mod bounded;
 mod cell;
@@ -113,7 +113,8 @@ fn read_file(file: &Path, limit: &mut MemoryLimit) -> Result<Saved, ReadErrorRea
     })
 }
 
-/// Remark on the format version. Results of older and newer versions are read, except for the fields added later.
+/// Remark on the format version. Results of older and newer versions are read, except for fields that this reader does not
+/// know.
 fn version_remark(object: &Object<'_>) -> Option<String> {
     match object.count("schema_version") {
         Some(version) if version > u64::from(SCHEMA_VERSION) => Some(format!(

@@ -2,12 +2,12 @@
 
 use std::io::{self, BufRead, Read};
 
-/// Maximum length of one text in bytes. The longest text of a result is a histogram of at most 1 MiB.
+/// Maximum length of one string in bytes. The longest string of a result is a histogram of at most 1 MiB.
 const LONGEST_TEXT_BYTES: usize = 8 << 20;
 const NON_FINITE: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A reader that replaces `NaN` and `Infinity` outside of texts by `null`, and refuses overlong texts.
+/// A reader that replaces `NaN` and `Infinity` outside of strings with `null`, and refuses overlong strings.
 pub(super) struct Repaired<R> {
     input: R,
     is_begun: bool,
@@ -20,7 +20,7 @@ pub(super) struct Repaired<R> {
     text_bytes: usize,
     /// Number of replaced numbers.
     pub(super) non_finite: usize,
-    /// Whether the file has no bytes but white space.
+    /// Whether the file is empty or contains only white space.
     pub(super) is_empty: bool,
 }
 
@@ -83,7 +83,7 @@ impl<R: BufRead> Read for Repaired<R> {
         }
         while self.ready.is_empty() {
             let chunk = self.input.fill_buf()?;
-            // A file that ends within a number is truncated. Drop the bytes of that number.
+            // A file that ends within `NaN` or `Infinity` is truncated. Drop these bytes.
             if chunk.is_empty() {
                 return Ok(0);
             }
@@ -129,7 +129,7 @@ mod tests {
         let text = [b"\"".as_slice(), &vec![b'x'; LONGEST_TEXT_BYTES + 1]].concat();
         let error = Repaired::new(text.as_slice()).read_to_end(&mut Vec::new()).unwrap_err();
         assert!(error.to_string().contains("longer than 8 MiB"), "{error}");
-        // The limit applies to each text, not to their sum.
+        // The limit applies to each string, not to their sum.
         repaired("\"0123456789\",".repeat(1 << 20).as_bytes(), 8192);
     }
 

@@ -28,7 +28,7 @@ pub struct SavedRun {
     pub plan: Vec<(String, String)>,
     /// Whether the run was interrupted: cells may be missing.
     pub interrupted: bool,
-    /// Conditions that may have made the measurements worse, e.g. a CPU frequency governor.
+    /// Conditions that may have affected the figures, e.g. threads on another NUMA node than the device.
     pub warnings: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ pub struct SavedRun {
 pub struct AppendedRun {
     /// Index of its first cell.
     pub first_cell: u64,
-    /// The run.
+    /// Identity, time and parameters of the run.
     pub run: SavedRun,
 }
 
@@ -54,7 +54,7 @@ pub struct SavedEnvironment {
     pub emulated: Option<bool>,
     /// Name of the emulator.
     pub emulator: Option<String>,
-    /// Whether RDMA is done in software, by a CPU.
+    /// Whether a CPU executes RDMA operations (soft RDMA).
     pub soft_rdma: Option<bool>,
     /// Every condition that the result records, as name and value.
     pub facts: Vec<(String, String)>,
@@ -130,7 +130,7 @@ fn facts(object: Object<'_>, except: &[&str]) -> Vec<(String, String)> {
 /// The JSON value of a key as text: lists without brackets, strings without quotes.
 fn value_text(key: &str, value: &Value) -> String {
     let one = |key: &str, value: &Value| match value {
-        // The program that wrote the result may have saved the whole command line.
+        // The program that wrote the result may have saved the whole kernel command line.
         Value::String(text) if key == "command_line" => public_command_line(text),
         Value::String(text) => text.clone(),
         Value::Bool(true) => "yes".to_owned(),

@@ -1,4 +1,4 @@
-//! Text from a file, made safe to show: printable, and of limited length.
+//! Makes text from a file safe to print: replaces control characters and limits the length.
 
 use peerpath_paths::printable_within;
 

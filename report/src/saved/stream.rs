@@ -1,4 +1,5 @@
-//! Reads the JSON of a result in one pass. Only one cell at a time is in memory as JSON, and unknown fields of the file are skipped.
+//! Reads the JSON of a result in one pass. Only one cell at a time is in memory as JSON, and unknown fields of the file are
+//! skipped.
 
 use std::fmt;
 use std::io::{BufReader, Read};
@@ -67,7 +68,7 @@ pub(super) fn read(file: impl Read, limit: &mut MemoryLimit) -> Result<Content, 
     Ok(Content { header: state.header, cells, remarks })
 }
 
-/// What was read so far. It remains if the file ends early.
+/// Content that was read so far. It is kept if the file ends early.
 struct State<'a> {
     header: Map<String, Value>,
     header_meter: Meter,
@@ -99,7 +100,7 @@ impl<'a> State<'a> {
     }
 }
 
-/// Reads a list or an object. A handler ignores what it does not expect.
+/// Reads a list or an object. By default, a handler ignores both.
 trait Handler<'de>: Sized {
     fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}

@@ -20,16 +20,16 @@ from lab.source import Source, debian_sources, find
 from lab.errors import LabError
 
 _PROGRESS_EVERY_S = 20
-# Rough total for the progress line.
+# Approximate number of compiled files (without and with the debug options), for the progress line.
 _TYPICAL_FILES = {False: 1700, True: 1750}
 
 
-# Keeps the build trees (2 GB each), so that the next build takes a minute. For
-# work on the kernel changes.
+# Environment variable for work on the kernel changes: 1 keeps the build trees (2 GB each), so that
+# the next build takes a minute.
 _KEEP_BUILD = "PEERPATH_LAB_KEEP_BUILD"
 
 
-# A bzImage to boot instead of building one.
+# Environment variable: path of a bzImage to boot instead of building one.
 _OWN_IMAGE = "PEERPATH_LAB_IMAGE"
 
 

@@ -197,7 +197,7 @@ _REDIRECT_BITS = {"PCI_ACS_RR", "PCI_ACS_CR", "PCI_ACS_EC"}
 
 
 def differences(tree: Tree, tables: dict) -> list[str]:
-    """What the tables say otherwise than the source, one sentence each."""
+    """Differences between the tables and the source, one sentence each."""
     version = tree.version()
     rules = max(
         (row for row in tables["rules"] if _version(row["since"]) <= version),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 GPU_CHECK = Path(__file__).resolve().parents[2] / "gpu-check"
 
-# Reads mechanism and size from its command line; prints a library's warning to stderr.
+# A fake peerpath. Reads mechanism and size from its command line, and prints the warning of a
+# library to stderr.
 PEERPATH = """#!{python}
 import json, os, sys
 from pathlib import Path

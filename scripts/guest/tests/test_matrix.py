@@ -115,7 +115,7 @@ class Rows(Results):
     def test_short_path_names_are_expanded(self):
         path = {"asked": TRANSLATED, "predicted": TRANSLATED, "observed": TRANSLATED}
         pair = self.pair(asked="translated")
-        # `paths` does not cover arrangements of `run`.
+        # `paths` predicts for the unchanged host, not for a host that `run --path` changes.
         self.assertEqual(self.wrong(pair, self.cells(path=path), self.paths("bus-address")), [])
         self.assertEqual(len(self.wrong(pair, self.cells(), self.paths())), 1)
 

@@ -51,7 +51,7 @@ fn call(name: &str, needs: Needs, work: impl FnOnce(&mut Account) -> Result<(), 
         }
     }
     let done = work(&mut account);
-    // Calls that poll would flood the log, so do not log them.
+    // Do not log these frequent calls: they would flood the log.
     if name != "cuEventQuery" && name != "cuCtxSetCurrent" {
         log(&format!("{name} {}", done.err().map_or(0, |code| code as Code)));
     }
@@ -436,7 +436,7 @@ calls! {
         must(account.modules.contains(&(module as usize)), "function of an unknown module")?;
         // SAFETY: the caller provides a zero-terminated string.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        // The name ends with the width of an access, and the fake driver needs nothing else of a kernel.
+        // The name ends with the bytes per access, the only property of a kernel that the fake driver needs.
         let width: usize = name.rsplit('_').next().and_then(|width| width.parse().ok()).ok_or(CUresult::CUDA_ERROR_NOT_FOUND)?;
         // SAFETY: the caller provides the memory.
         unsafe { function.write((module as usize + width) as CUfunction) };

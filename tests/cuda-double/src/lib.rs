@@ -1,14 +1,15 @@
 //! A fake libcuda for tests, with a GPU whose memory is host memory of the process.
 //!
-//! The library exports the symbol `peerpath_stand_in`. The program marks the results of a library with this symbol. The library
-//! uses types that are generated from cuda.h, tracks every object that it creates, and logs misuse: unknown handles,
-//! memory that is not mapped, calls without a context, file descriptors imported twice, and objects not released when the process
-//! exits.
+//! The library exports the symbol `peerpath_stand_in`. The program marks results as emulated if the library that it loads has
+//! this symbol. The library uses types that are generated from cuda.h, tracks every object that it creates, and logs misuse:
+//! unknown handles, memory that is not mapped, calls without a context, file descriptors imported twice, and objects not
+//! released when the process exits.
 //!
-//! The environment variable `PEERPATH_CUDA_DOUBLE` configures it by comma-separated options:
+//! The environment variable `PEERPATH_CUDA_DOUBLE` configures the fake driver with comma-separated options:
 //! - `refuse=CALL:CODE` makes CALL return CODE; `refuse=CALL:CODE:N` does so from the N-th call on;
 //! - `lose=N` simulates the loss of the GPU at the N-th work item: all later calls return `CUDA_ERROR_ILLEGAL_ADDRESS`;
-//! - `takes=N` advances the GPU's clock by N microseconds per work item; the clock does not advance otherwise;
+//! - `takes=N` advances the GPU's clock by N microseconds per work item (copy or kernel launch); without it, the clock is that
+//!   of the host;
 //! - `spoil` corrupts a byte of every copy between buffers;
 //! - `gpus=N` sets the number of GPUs, `version=N` the version of CUDA (13000 is 13.0).
 //!
@@ -28,7 +29,7 @@ use std::ffi::{CStr, c_char};
 #[unsafe(no_mangle)]
 pub static peerpath_stand_in: Name = Name(c"a fake CUDA driver".as_ptr());
 
-/// Pointer to a zero-terminated string, which a static can hold.
+/// Pointer to a zero-terminated string. A static cannot be a raw pointer, which is not `Sync`.
 #[repr(transparent)]
 pub struct Name(*const c_char);
 

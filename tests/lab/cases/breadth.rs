@@ -52,7 +52,8 @@ fn every_op() -> Result<(), Failed> {
     if cells(&result).len() != 36 { Err("expected 36 cells".into()) } else { Ok(()) }
 }
 
-/// A function without a BAR, and a device without its kind. With `--verbose`, the changes of the host are printed.
+/// Names that omit the BAR of a function and the kind of a device. With `--verbose`, the changes of
+/// the host are printed.
 fn names() -> Result<(), Failed> {
     let out = tempfile::tempdir()?;
     let folder = out.path().display();

@@ -30,7 +30,7 @@ fn compare() -> Result<(), Failed> {
         let file = file.display();
         let there = predictions(&format!("paths --root {file} --cmdline /proc/cmdline --cpu /proc/cpuinfo --json"))?;
         for (pair, right) in &here {
-            // A text without BARs does not show which functions can export.
+            // Output without BARs does not show which functions can export.
             let Some(found) = there.get(pair) else { continue };
             let is_same = found["predicted"] == right["predicted"] && found["cause"] == right["cause"];
             let is_topological = right["predicted"] == "bus-address" || right["cause"] == "topology";

@@ -417,8 +417,8 @@ fn stops_answering() -> Result<(), Failed> {
         out.path().display()
     ))?;
     until("the run has begun", || result(out.path()).is_ok())?;
-    // Wait until the driver has probed the drive. Depending on the load of the machine, the controller is disabled during the first
-    // or the second cell.
+    // Wait until the driver has probed the drive. Depending on the load of the machine, the
+    // controller is disabled during the first or the second cell.
     std::thread::sleep(Duration::from_secs(5));
     // Between two cells the drive is reset, and its controller is disabled for a moment.
     until("the controller is enabled", || silence().is_ok())?;

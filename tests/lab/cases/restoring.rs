@@ -17,7 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Sets everything that disappears with the driver of the NIC.
+/// Changes every setting that is lost when the NIC is unbound from its driver.
 fn network() -> Result<(), Failed> {
     let name = interface(NIC)?;
     for command in [
@@ -68,8 +68,9 @@ pub(super) fn settled() -> Result<HostState, Failed> {
     Ok(before)
 }
 
-/// Kills a run that has changed the type of the NIC's group. Removes the NIC and the exporter, and finds them again in the
-/// reverse order, so that the exporter gets the number of the group.
+/// Kills a run that has changed the type of the NIC's group. Removes the NIC and the exporter, and
+/// rescans them in the reverse order, so that the exporter's group gets the number of the NIC's
+/// group.
 fn reused_number() -> Result<(), Failed> {
     let name = interface(NIC)?;
     let number = group(NIC)?;

@@ -30,7 +30,7 @@ fn rounds() -> u64 {
     std::env::var("PEERPATH_LAB_SIGNALS").ok().and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_ROUNDS)
 }
 
-/// Time that a guest needs at most for the commands that get signals.
+/// Maximum time that a guest needs for the commands that get signals.
 pub(crate) fn length() -> Duration {
     Duration::from_secs(60 * rounds())
 }

@@ -1,4 +1,4 @@
-//! Sends and receives messages, and sends `alive` messages.
+//! Sends and receives messages, and sends heartbeats (`alive`).
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;

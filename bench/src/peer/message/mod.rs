@@ -108,7 +108,7 @@ impl Message for Response {
 /// Description of the server and of the sources that it serves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
-    /// The program that serves.
+    /// Name and version of the server program.
     pub tool: Tool,
     /// Facts about the server's host.
     pub environment: Environment,
@@ -154,7 +154,7 @@ pub struct Open {
 pub struct Opened {
     /// Origin of the exported buffer.
     pub source: Origin,
-    /// How the buffer was registered.
+    /// Call that registered the buffer, e.g. `uverbs-ioctl`.
     pub mechanism: String,
     /// The windows that operations use.
     pub window: WindowLayout,

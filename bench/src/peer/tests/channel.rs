@@ -20,7 +20,7 @@ fn begin(times: Times, busy: &Interrupt) -> (Connection<Request, Response>, TcpS
 }
 
 #[test]
-fn sends_signs_of_life_and_ignores_those_of_the_peer() {
+fn sends_heartbeats_and_ignores_those_of_the_peer() {
     let busy = Interrupt::default();
     let (connection, theirs) = begin(Times { beat: Duration::from_millis(5), ..PATIENT }, &busy);
     for _ in 0..3 {

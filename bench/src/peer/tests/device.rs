@@ -17,7 +17,7 @@ use crate::plan::Target;
 
 #[derive(Clone, Copy)]
 pub(super) struct Copies {
-    /// Number of slots by which sends arrive after the correct slot.
+    /// Sends arrive this many slots after the correct slot.
     shift: u64,
     /// Delay between the completion of a write and its arrival.
     late: Duration,
@@ -50,7 +50,7 @@ pub(super) fn wrong_target() -> Target {
     Target { importer: &WRONG, address: "copy0".into() }
 }
 
-/// All queue pairs of the process, by queue pair number.
+/// The memory of each side and lane, by the number that its queue pairs share.
 static ENDS: Mutex<Option<HashMap<u32, Arc<EndMemory>>>> = Mutex::new(None);
 static NUMBERS: AtomicU32 = AtomicU32::new(1);
 

@@ -18,7 +18,7 @@ fn serve(other: impl FnOnce(TcpStream) + Send) -> Result<(), HandshakeError> {
     let (ours, theirs) = pair();
     thread::scope(move |scope| {
         scope.spawn(|| other(theirs));
-        // Closes this end of the connection before the scope joins the thread of `other`.
+        // The closure owns `ours`, so this socket is closed before the scope joins the thread of `other`.
         let ours = ours;
         as_server(&ours, &token(), LONG)
     })
@@ -125,7 +125,7 @@ fn rejects_a_too_long_message_at_once() {
         while receive(&stream).is_ok() {}
     });
     assert!(matches!(end, Err(HandshakeError::Frame(FrameError::TooLong(_)))), "{end:?}");
-    // Before the proof, the server reads no message of the length that a request may have.
+    // Before the proof, the server accepts only short messages.
     let end = serve(|mut stream| {
         stream.write_all(&1025_u32.to_be_bytes()).unwrap();
         while receive(&stream).is_ok() {}

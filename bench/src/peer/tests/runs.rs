@@ -232,7 +232,7 @@ fn uses_the_named_memory_of_the_client() {
         run(at, &[Op::Write], |plan| plan.far = vec!["host:64K".parse().unwrap(), "host:4K".parse().unwrap()]).unwrap()
     });
     let far: Vec<_> = result.cells.iter().map(|cell| cell.outcome).collect();
-    // Only small operations fit into 4 KiB.
+    // A window has two guards of 4 KiB, so it does not fit into 4 KiB.
     assert_eq!(far, [vec![Outcome::Passed; 6], vec![Outcome::Waived; 6]].concat());
 }
 
@@ -365,7 +365,7 @@ fn kind(message: &Value) -> &str {
 }
 
 #[test]
-fn a_client_that_leaves_at_any_step_leaves_nothing_open() {
+fn a_client_that_disconnects_at_any_step_leaves_nothing_open() {
     let endpoint = endpoint(1);
     let (_, log) = served(&target(), &["host:8K"], |at| {
         for steps in 0..=requests(&endpoint).len() {
@@ -383,7 +383,7 @@ fn a_client_that_leaves_at_any_step_leaves_nothing_open() {
     assert_eq!(log.iter().filter(|line| line.contains("done")).count(), requests(&endpoint).len() + 2, "{log:?}");
 }
 
-/// Connects as a client. Retries until the server has finished with the previous client.
+/// Connects as a client. Retries while the server serves the previous client.
 fn connected(at: SocketAddr) -> TcpStream {
     loop {
         let stream = TcpStream::connect(at).unwrap();

@@ -22,7 +22,7 @@ pub(super) fn make(
     routes: &mut Routes,
 ) -> Result<Result<Option<Arrangement>, Failure>, Failure> {
     let Source::Vfio { bdf, bar, .. } = leg.source else { return Ok(Ok(None)) };
-    // No host setting affects the path of a device without a PCI function. The registration reports that.
+    // No host setting affects the path of a device without a PCI function.
     let Some((importer, acs_functions)) = routes.acs_functions(*bdf, &leg.target.to_string()) else {
         return Ok(Ok(None));
     };

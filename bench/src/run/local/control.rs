@@ -52,7 +52,7 @@ pub(super) fn measure(
     Ok(Figures { iterations, latency, warm_up, mechanism, exported, ..Figures::default() })
 }
 
-/// Times the registration of the staging buffer. A staged path supports no other control operation.
+/// Times the registration of the staging buffer, or the reverse. A staged path supports no other control operation.
 pub(super) fn measure_staging(
     cell: LocalCell<'_>,
     role: Role,

@@ -52,7 +52,7 @@ pub(super) fn run_leg(
     routes: &mut Routes,
     log: &mut Log<'_>,
 ) -> Result<ControlFlow<()>, Failure> {
-    // A leg may change the host before its first cell.
+    // Check before the first change of the host.
     if context.interrupt.ends_run() {
         return Ok(ControlFlow::Break(()));
     }

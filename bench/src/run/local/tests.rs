@@ -18,7 +18,7 @@ use crate::route::Routes;
 use crate::run::{Progress, Runner};
 use crate::store::{Destination, Existing};
 
-/// A device that only registers.
+/// A fake importer whose device only registers.
 struct Fake {
     /// Number of the registration during which the kernel requests the release of the function.
     removed_at: u64,
@@ -57,7 +57,7 @@ impl Importer for Fake {
     }
 }
 
-/// Every device of these tests. They are leaked, because a target refers to a static importer.
+/// All fake importers of these tests. They are leaked, because a target refers to a static importer.
 static FAKES: std::sync::Mutex<Vec<&'static Fake>> = std::sync::Mutex::new(Vec::new());
 
 fn fakes() -> impl Iterator<Item = &'static Fake> {
@@ -119,7 +119,7 @@ impl Registration for Registered {
     }
 }
 
-/// Notes how many devices are open when each cell has been saved.
+/// Records the number of open devices after each cell is saved.
 struct Observed(&'static Fake, Vec<usize>);
 
 impl Progress for Observed {
@@ -174,7 +174,7 @@ fn outcomes(result: &RunResult) -> Vec<(Outcome, Option<Cause>)> {
 #[test]
 fn a_removal_fails_the_running_and_later_cells_and_the_run_continues() {
     let interrupt = Interrupt::default();
-    // The second cell is running: the first one registers 201 times.
+    // Registration 300 is in the second cell, because the first cell registers 201 times.
     let (removed, other) = (fake(300, NEVER, &interrupt), fake(NEVER, NEVER, &interrupt));
     let (result, open) = run(&interrupt, &[removed, other]);
     let (passed, failed) = ((Outcome::Passed, None), (Outcome::Failed, Some(Cause::Removed)));

@@ -133,7 +133,7 @@ impl RemoteCell<'_> {
                 ),
             ));
         }
-        // In ping-pong, the memory for returned slots is after the windows.
+        // In ping-pong, the memory in which replies arrive follows the windows.
         let end = layouts.last().map_or(0, |last| last.far_start() + last.length_bytes());
         let return_offset_of = |lane: usize| return_offset(end) + lane as u64 * return_offset(spec.size_bytes);
         let is_ping_pong = spec.mode == Mode::PingPong;

@@ -28,9 +28,9 @@ use crate::route::Routes;
 
 /// The memory to serve, and the RDMA device that accesses it.
 pub struct Server<'a> {
-    /// The memory to serve.
+    /// Sources that clients can use.
     pub sources: &'a [Source],
-    /// The RDMA device.
+    /// RDMA device that accesses the sources.
     pub target: &'a Target,
     /// The program that serves, for the client's result.
     pub tool: &'a Tool,

@@ -35,7 +35,7 @@ struct Stop {
     abort: Interrupt,
 }
 
-/// Sends every received message back until the client stops it.
+/// Sends every received message back until the client sends its next request.
 pub(super) fn echo(
     session: &Session<'_>,
     cell: &OpenCell,

@@ -62,7 +62,8 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Offset in the initiator's memory at which the reply of a ping-pong arrives: the first cache line after `end`, the end of all windows.
+/// Offset in the initiator's memory at which the reply of a ping-pong arrives: the first cache line boundary at or after `end`,
+/// the end of all windows.
 pub(in crate::run) fn return_offset(end: u64) -> u64 {
     end.next_multiple_of(64)
 }

@@ -89,13 +89,13 @@ impl<'a> Transfers<'a> {
             ));
         }
         let streams = streams(spec);
-        // Copy the references to the memory: the checks need it while transfers borrow the lanes mutably.
+        // Copy the references to the memory: the checks need them while transfers borrow the lanes mutably.
         let fars: Vec<Arc<dyn View>> = lanes.iter().map(|lane| Arc::clone(&lane.far)).collect();
         let fill = |lane: usize, stream: usize, layout| {
             let near = near.window((lane * streams + stream) as u32);
             Check::fill(spec.op, layout, direction_of(stream, direction), near, &*fars[lane])
         };
-        // In ping-pong, the timed function includes the warm-up, because the responder does not run yet.
+        // In ping-pong, `ping_pong::run` does the warm-up, because the responder does not run yet.
         for stream in (0..streams).filter(|_| spec.mode != Mode::PingPong) {
             let (warm_up, operations) = self.warm_up(lanes, stream)?;
             figures.warm_up = figures.warm_up.map_or(Some(warm_up), |earlier| Some(earlier.and(warm_up)));
@@ -153,7 +153,8 @@ impl<'a> Transfers<'a> {
         }
     }
 
-    /// The number of operations of a stream that the verification assumes. A peer that sends uses all slots before it stops.
+    /// The number of operations of a stream that the verification assumes. A peer that posts sends uses all slots before it
+    /// stops.
     fn effective_operations(self, stream: usize, layout: &Layout, operations: u64) -> u64 {
         let uses_all_slots = self.spec.op == Op::Send && operations > 0 && self.poster(stream).is_some();
         if uses_all_slots { operations.max(layout.slots()) } else { operations }

@@ -38,8 +38,7 @@ pub(super) fn stream_of<'a>(spec: &CellSpec, stream: usize, layout: &'a Layout) 
     Stream { layout, op: spec.op, posted_by: POSTED_BY[stream], queues: spec.qps, first: 0 }
 }
 
-/// Consumes the posted receives of the slots after the last used one. The next sends then start at the first slot again on
-/// every queue.
+/// Sends to the remaining slots of the cycle, so that the next sends start at the first slot again on every queue.
 pub(in crate::run) fn refill_receives(
     data_plane: &mut dyn DataPlane,
     stream: Stream<'_>,

@@ -8,8 +8,8 @@ use peerpath_report::compare::{self, Comparison, Row, Verdict};
 use crate::table::{self, Table};
 use crate::text_layout::hanging;
 
-/// The table, the cells without a change to compute, the number of unchanged cells, notes, method and summary. `all`: whether
-/// the table lists unchanged cells too.
+/// The table, the cells without a computed change, the number of unchanged cells, notes, method and summary. `all`: whether the
+/// table also lists unchanged cells.
 pub(super) fn render(comparison: &Comparison, all: bool, width: usize) -> String {
     let is_listed = |row: &Row| all || row.verdict != Verdict::Same;
     let listed: Vec<&Row> = compare::rows_by_severity(comparison).into_iter().filter(|row| is_listed(row)).collect();
@@ -57,7 +57,7 @@ fn table_of(rows: &[&Row], width: usize) -> String {
             row.why.clone(),
         ]);
     }
-    // In the order of the name of a cell.
+    // In the order in which the parts occur in the name of a cell.
     let shared: Vec<&str> = rows[0].key.split('/').filter(|part| common.contains(part)).collect();
     let head = if shared.is_empty() { String::new() } else { hanging("Cells:", 7, &shared.join(" "), width) };
     printable_head(&head) + &table.render(width)

@@ -21,7 +21,7 @@ pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: us
     let width = width.clamp(40, MAX_WIDTH);
     let mut text = String::new();
     for status in [Status::Fail, Status::Warn, Status::Unknown] {
-        // A large host has hundreds of findings that differ in their text only, e.g. one per IOMMU group. Prints only some.
+        // A large host has hundreds of findings that differ in their text only, e.g. one per IOMMU group. Print only some.
         let mut alike: HashMap<(&str, Option<Cause>, Option<&str>), usize> = HashMap::new();
         let groups = Group::all(findings, status);
         for group in &groups {
@@ -42,7 +42,8 @@ pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: us
             }
         }
     }
-    // The user asks for the predicted path, and for the rule that decides it, so both are printed in full even if the checks passed.
+    // The user asks for the predicted path, and for the rule that decides it, so both are printed in full even if the checks
+    // passed.
     for (check, head) in [("exporter-rule", "rule"), ("path", "path")] {
         for finding in findings.iter().filter(|finding| finding.check == check && finding.status == Status::Pass) {
             text += &paragraph(head, &format!("{}: {}", finding.subject, finding.detail), width);

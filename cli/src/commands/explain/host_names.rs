@@ -9,7 +9,7 @@ use peerpath_paths::{Bdf, Inventory, Tree};
 pub(super) struct HostNames {
     tree: Option<Tree>,
     read: OnceLock<Functions>,
-    /// Name of the host that follows an address in the output, e.g. " on this host".
+    /// Text that follows an address in the output and names the host, e.g. " on this host".
     place: &'static str,
 }
 
@@ -31,7 +31,7 @@ impl HostNames {
         Self { tree: None, read: OnceLock::new(), place: "" }
     }
 
-    /// `place` follows an address in text, for example " on this host".
+    /// `place` follows an address in the output, e.g. " on this host".
     pub(super) fn of(tree: Tree, place: &'static str) -> Self {
         Self { tree: Some(tree), read: OnceLock::new(), place }
     }

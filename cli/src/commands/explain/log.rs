@@ -13,7 +13,8 @@ use super::host_names::HostNames;
 use crate::terminal;
 use crate::text_layout::hanging;
 
-/// A line is explained from its first part of this length. The kernel writes at most 1 KiB, journals 48 KiB.
+/// Length of the first part of a line, in bytes; the rest is not searched for a message. Lines of the kernel have at most 1
+/// KiB, lines of journald at most 48 KiB.
 const MAX_LINE_BYTES: u64 = 64 << 10;
 /// Maximum number of explanations that are remembered, so that each is printed only once.
 const MAX_REMEMBERED: usize = 4096;
@@ -28,7 +29,7 @@ pub(super) struct Options {
     pub(super) json: bool,
 }
 
-/// Explains a log until its end. A closed output pipe (`| head`) ends it without an error.
+/// Explains a log until its end. A closed output pipe (`| head`) ends the explanation without an error.
 pub(super) fn explain(input: impl Read, options: Options, names: HostNames) -> Result<ExitCode, Failure> {
     let output = BufWriter::new(io::stdout().lock());
     let mut filter = Filter { options, names, width: terminal::width(), explained: HashSet::new(), output };
@@ -266,7 +267,7 @@ mod tests {
         let found = text(&log, TEXT);
         assert_eq!(found.matches("  why: ").count(), 1);
         assert!(found.starts_with(log.strip_suffix("after\n").unwrap()) && found.ends_with("\nafter\n"));
-        // The message is beyond the part that is read.
+        // The message is beyond the part of the line that is searched.
         let hidden = format!("{}{FAULT}\n", " ".repeat(3 * MAX_LINE_BYTES as usize));
         assert_eq!(text(&hidden, TEXT), hidden);
     }

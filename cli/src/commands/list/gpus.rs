@@ -31,7 +31,8 @@ pub(super) fn add(gpus: &[Gpu], inventory: &Inventory, entries: &mut Vec<ListEnt
     entries.sort_by_key(|entry| entry.bdf);
 }
 
-/// Formats one line per GPU, or the reason why the GPUs of this host cannot be used. `has_nvidia`: whether it has NVIDIA GPUs.
+/// Formats one line per GPU, or the reason why the GPUs of this host cannot be used. `has_nvidia`: whether this host has NVIDIA
+/// GPUs.
 pub(super) fn text(found: &Result<Vec<Gpu>, Error>, has_nvidia: bool) -> String {
     match found {
         Err(_) if !has_nvidia => String::new(),

@@ -8,7 +8,8 @@ use super::usable::ListedFunction;
 use crate::table::{self, Table};
 use crate::text_layout::{hanging, shortened};
 
-/// The table of usable functions, or of all with `all`; then the GPUs, the uses, and what else there is.
+/// The table of usable functions, or of all with `all`; then the GPUs, the functions in use, and the number of functions that
+/// need `bind`.
 pub(super) fn render(functions: &[ListedFunction], gpus: &str, all: bool, width: usize) -> String {
     if functions.is_empty() {
         return "No PCI functions: /sys/bus/pci/devices is empty.\n".to_owned() + gpus + &forms(width);
@@ -31,7 +32,7 @@ pub(super) fn render(functions: &[ListedFunction], gpus: &str, all: bool, width:
         let head = format!("  {}", function.entry.bdf);
         text += &hanging(&head, head.len() + 2, &printable(&function.uses.join("; ")), width);
     }
-    // Functions in use are named above.
+    // Functions in use are listed above.
     let needs_bind = |function: &&ListedFunction| !function.is_usable && function.uses.is_empty();
     let others = if all { 0 } else { functions.iter().filter(needs_bind).count() };
     text.push('\n');
@@ -46,7 +47,7 @@ pub(super) fn render(functions: &[ListedFunction], gpus: &str, all: bool, width:
     text + &forms(width)
 }
 
-/// What to pass to `--from` and `--to`.
+/// Forms of the names that `--from` and `--to` accept.
 fn forms(width: usize) -> String {
     let kinds: Vec<_> = IMPORTERS.iter().map(|importer| importer.usage().form).collect();
     format!("Use FUNCTION:BAR with --from.\n{}", hanging("Use", 4, &format!("{} with --to.", kinds.join(", ")), width))

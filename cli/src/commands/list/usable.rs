@@ -3,13 +3,13 @@
 use peerpath_host::{HostTree, uses};
 use peerpath_paths::{Inventory, ListEntry, Tree};
 
-/// A function with what it can be used for.
+/// A function, whether it can be used, and its current uses.
 #[derive(Debug)]
 pub(super) struct ListedFunction {
     pub(super) entry: ListEntry,
-    /// Whether it is a source or a target without `bind`.
+    /// Whether it can be a source or a target without `bind`.
     pub(super) is_usable: bool,
-    /// Why it is in use, as clauses; empty if it is not, or if the host is not this one.
+    /// Uses of the function, as clauses. Empty if it is not in use, and for a snapshot.
     pub(super) uses: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn functions(tree: &Tree, inventory: &Inventory, entries: Vec<ListEnt
     functions
 }
 
-/// Whether a device on the function imports memory with the driver that the function has.
+/// Whether a device of the function can import memory with the current driver.
 fn is_target(entry: &ListEntry) -> bool {
     entry.devices.iter().any(|device| device.starts_with("verbs:") || device.starts_with("cuda:"))
 }

@@ -34,7 +34,8 @@ pub(super) fn print(
     if facts {
         columns.push(table::text("because", 4));
     }
-    // The pairs of one exporter and of one importer contain all names, and in practice the longest text of every column.
+    // Compute the widths of the columns from a sample: the pairs of one exporter and of one importer contain all names, and in
+    // practice the longest text of every column.
     let mut sample = Table::new(columns);
     for report in pairs(Some(first.from), to).chain(pairs(from, Some(first.to))) {
         sample.push(row(inventory, &report, facts));

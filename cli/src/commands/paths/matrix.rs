@@ -15,7 +15,8 @@ const DEFAULT_WIDTH: usize = 120;
 const FUNCTION_ROWS: usize = 16;
 /// Maximum number of rows.
 const ROWS: usize = 16;
-/// Maximum number of places before they are merged. It bounds the time and memory of hosts with thousands of bridges.
+/// Maximum number of [places](peerpath_paths::Place) before they are merged. It bounds time and memory on hosts with thousands
+/// of bridges.
 const PLACES: usize = 1024;
 /// Maximum number of functions if the host has no function of an [`EndpointKind`].
 const OTHERS: usize = 64;
@@ -117,7 +118,7 @@ impl Selection {
 /// The names of functions in the matrix.
 struct Names<'a> {
     inventory: &'a Inventory,
-    /// Whether every function is in segment 0, which `lspci` omits then.
+    /// Whether every function is in PCI segment 0. Names then omit the segment, as those of `lspci` do.
     one_segment: bool,
 }
 

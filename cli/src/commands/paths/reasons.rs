@@ -14,7 +14,7 @@ const LIMIT: usize = 12;
 pub(super) struct Reasons {
     groups: Vec<Reason>,
     index: HashMap<(PathName, Option<Cause>, String), usize>,
-    /// Pairs whose reason is not in `groups`.
+    /// Number of pairs whose reason is not in `groups`.
     others: u64,
     /// Whether missing information may change a prediction.
     unknown: bool,

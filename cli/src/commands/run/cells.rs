@@ -30,8 +30,7 @@ pub(super) fn render(cells: &[Cell], command_line: &CommandLine, width: usize) -
     table.render(width) + sum + &reasons(cells, command_line, width)
 }
 
-/// The columns that say something about these cells: most runs request no path, use one queue pair and one thread, and run on
-/// one host.
+/// The columns that these cells need. Most runs request no path, use one queue pair and one thread, and run on one host.
 fn columns(cells: &[Cell]) -> Vec<CellColumn> {
     let any = |has: fn(&Cell) -> bool| cells.iter().any(has);
     let column = |is_shown: bool, column: Column, text: fn(&Cell) -> String| is_shown.then_some((column, text));
@@ -144,7 +143,7 @@ fn latency(cell: &Cell, pick: fn(&Latency) -> u64) -> Option<String> {
     cell.measured.latency_ns.as_ref().map(|latency| units::nanoseconds(pick(latency) as f64))
 }
 
-/// The 99th percentile of the latency. With fewer than 100 samples it is the maximum, so there is none.
+/// The 99th percentile of the latency. With fewer than 100 samples it equals the maximum, so it is omitted.
 pub(super) fn p99(cell: &Cell) -> Option<String> {
     latency(cell, |latency| latency.p99).filter(|_| cell.measured.iterations.is_some_and(|samples| samples >= 100))
 }
@@ -258,7 +257,7 @@ pub(super) mod tests {
         let text = table(&cells, 80);
         let longest = text.lines().map(|line| line.chars().count()).max();
         assert!(longest <= Some(80), "{text}");
-        // What all rows have in common moves above the table.
+        // Values that all rows share move above the table.
         assert!(text.starts_with("All rows: ") && text.contains("path host-bridge-translated\n"), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use super::cells;
 use crate::text_layout::shortened;
 
 /// The cell with number `done` of `total`: outcome, operation, figures and path, then source and target. At most `width`
-/// characters: a narrow terminal loses source and target first.
+/// characters: on a narrow terminal, source and target are omitted first.
 pub(super) fn line(done: usize, total: usize, cell: &Cell, width: usize) -> String {
     let digits = total.to_string().len();
     let mut parts = vec![format!("[{done:>digits$}/{total}] {}", cells::outcome(cell)), operation(cell)];

@@ -105,7 +105,7 @@ fn default_ops(targets: &[Target]) -> Vec<Op> {
     ops
 }
 
-/// The default operations that the transport has; a send if it has no other transfer.
+/// The default operations that the transport supports; a send if it supports no other transfer.
 fn over(transport: Transport, targets: &[Target], mut ops: Vec<Op>) -> Vec<Op> {
     if targets.iter().any(|target| target.importer.capabilities().queue_pairs) {
         let is_transfer = |op: Op| matches!(op, Op::Write | Op::Read);

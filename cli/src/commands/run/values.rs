@@ -53,7 +53,7 @@ pub(in crate::commands) fn parse_size_u32(text: &str) -> Result<u32, String> {
     u32::try_from(parse_size(text)?).map_err(|_| "use a number of bytes below 4G".to_owned())
 }
 
-/// Parses a whole number; the standard parser's messages do not say what is accepted.
+/// Parses a whole number. Unlike the errors of the standard parser, the errors state which numbers are accepted.
 pub(in crate::commands) fn whole<T: FromStr + std::fmt::Display + Bounded>(text: &str) -> Result<T, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("use a whole number".to_owned());
@@ -74,8 +74,8 @@ impl Bounded for u32 {
     const LARGEST: Self = Self::MAX;
 }
 
-/// Parses a number of operations: `1000`, `1k`, `2M` or `1e6`. Suffixes are powers of 1000, because nothing is measured in units
-/// of 1024 operations.
+/// Parses a number of operations: `1000`, `1k`, `2M` or `1e6`. Suffixes are powers of 1000, because numbers of operations are
+/// decimal.
 pub(super) fn parse_count(text: &str) -> Result<u64, String> {
     let (digits, exponent) = match text.split_once(['e', 'E']) {
         Some((digits, exponent)) => (digits, number(exponent).and_then(|exponent| u32::try_from(exponent).ok())),

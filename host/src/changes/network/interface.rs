@@ -12,7 +12,7 @@ use crate::changes::names::{name, optional_name, routes};
 use crate::host_tree::{HostTree, read_trimmed};
 use crate::in_use::{Below, is_up};
 
-/// Timeout for udev to rename an interface; after it, this crate renames it.
+/// Time for udev to rename an interface. After this time, this crate renames the interface.
 const NAMING_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3000 });
 
 /// A network interface. Addresses, routes and neighbours are stored as arguments of `ip`.
@@ -77,12 +77,12 @@ impl Interface {
         })
     }
 
-    /// Whether `dev_port` does not distinguish the two interfaces of a function.
+    /// Whether both interfaces have the same `dev_port`, which then does not distinguish them.
     pub(super) fn has_the_port_of(&self, other: &Self) -> bool {
         self.port == other.port
     }
 
-    /// Restores the configuration on the interface that the driver created. Restores every part, even if another one fails.
+    /// Restores the configuration on the interface that the driver created. Restores every part, even if another part fails.
     ///
     /// # Errors
     /// Returns the error of the first part that cannot be restored.
@@ -130,7 +130,7 @@ impl Interface {
         Ok(None)
     }
 
-    /// Restores the name of an interface. udev usually renames it after the kernel created it.
+    /// Restores the name of an interface, unless udev does. udev usually renames an interface after the kernel creates it.
     fn rename(&self, host: &HostTree, bdf: Bdf, found: &str) -> Result<(), Error> {
         let named = until(bdf, "the interface name", NAMING_TIMEOUT, || {
             Ok(self.find(host, bdf)?.filter(|name| *name == self.name))
@@ -152,7 +152,7 @@ fn port(host: &HostTree, interface: &str) -> Result<u64, Error> {
     Ok(attribute(host, interface, "dev_port")?.and_then(|port| port.parse().ok()).unwrap_or(0))
 }
 
-/// Sets an attribute of an interface that differs.
+/// Sets an attribute of an interface, unless it already has this value.
 fn set_attribute(host: &HostTree, interface: &str, name: &str, value: &str) -> Result<(), Error> {
     if attribute(host, interface, name)?.as_deref() == Some(value) {
         return Ok(());

@@ -84,7 +84,7 @@ impl Address {
 
 /// Converts routes of an interface to arguments of `ip FAMILY route replace`, each after its family (`-4` or `-6`).
 ///
-/// `prefix_routes` is whether an address has `noprefixroute`. For such an address the kernel does not create the route to its
+/// `prefix_routes` says whether any address has `noprefixroute`. For such an address the kernel does not create the route to its
 /// network.
 ///
 /// # Errors

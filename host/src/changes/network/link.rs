@@ -1,4 +1,5 @@
-//! Settings of a link that do not survive its interface: alternative names, alias, queue length, and reception of all packets.
+//! Settings of a link that are lost with its interface: alternative names, alias, queue length, and the promiscuous and
+//! all-multicast modes.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +53,7 @@ impl Link {
         })
     }
 
-    /// Restores the settings that differ. Restores every setting, even if another one fails.
+    /// Restores the settings that differ. Restores every setting, even if another setting fails.
     ///
     /// # Errors
     /// Returns the error of the first setting that cannot be restored.

@@ -14,7 +14,7 @@ pub(crate) struct Drive {
     pub(crate) model: String,
     /// Firmware revision (FR).
     pub(crate) firmware: String,
-    /// Id of the namespace in use, the first active namespace.
+    /// ID of the namespace in use, the first active namespace.
     pub(crate) namespace: u32,
     /// Capacity in blocks.
     pub(crate) blocks: u64,
@@ -47,19 +47,21 @@ impl ControllerAnswer {
         Self {
             model: text(&bytes[24..64]),
             firmware: text(&bytes[64..72]),
-            // MDTS is a power of two, in pages. A limit beyond 64 bits is treated as unlimited.
+            // MDTS is the exponent of a power of two, in pages. A limit beyond 64 bits is treated as unlimited.
             transfer_bytes: (limit != 0).then(|| least_page_bytes.checked_mul(1_u64.checked_shl(limit)?)).flatten(),
         }
     }
 }
 
-/// Returns the id of the first active namespace. `None` if no namespace is active.
+/// Returns the ID of the first active namespace. `None` if no namespace is active.
 pub(super) fn first_namespace(bytes: &[u8; BYTES]) -> Option<u32> {
     let first = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     (first != 0 && first < 0xffff_fffe).then_some(first)
 }
 
 impl NamespaceAnswer {
+    /// Parses the data structure.
+    ///
     /// # Errors
     /// This driver cannot use the LBA format; the error is the reason.
     pub(super) fn parse(bytes: &[u8; BYTES]) -> Result<Self, &'static str> {
@@ -93,6 +95,8 @@ impl NamespaceAnswer {
 }
 
 impl Drive {
+    /// Combines the answers of the drive. `prp_bytes` is the maximum length that one PRP list can describe.
+    ///
     /// # Errors
     /// The maximum transfer size is smaller than a block.
     pub(super) fn new(

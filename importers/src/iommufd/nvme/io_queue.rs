@@ -15,7 +15,7 @@ use super::status::Status;
 
 /// Number of empty polls between two checks of the controller's state. A check reads a register, which is slow.
 const POLLS_PER_LOOK: u32 = 1 << 16;
-/// Like `POLLS_PER_LOOK`, for polls that sleep between each other.
+/// Like `POLLS_PER_LOOK`, for polls with a pause between them.
 const PAUSES_PER_LOOK: u32 = 64;
 
 /// A pair of I/O queues. The caller chooses command identifiers below `commands`; each identifies at most one command in
@@ -80,7 +80,7 @@ impl IoQueue {
         self.pair.ring()
     }
 
-    /// Returns the next completion. Its command identifier was checked. After many empty polls, checks the controller.
+    /// Returns the next completion, after a check of its command identifier. Checks the controller after many empty polls.
     #[inline]
     pub(crate) fn pop(&mut self) -> Result<Option<Entry>, DriveError> {
         let Some(entry) = self.pair.pop()? else {

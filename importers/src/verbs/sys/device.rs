@@ -70,7 +70,7 @@ impl Drop for DeviceList {
 }
 
 impl ListedDevice<'_> {
-    /// Returns the name of the device (`rxe0`).
+    /// Returns the name of the device, e.g. `rxe0`.
     pub(in crate::verbs) fn name(&self) -> String {
         // SAFETY: the list is alive, and so is the device.
         let name = unsafe { ffi::ibv_get_device_name(self.device.as_ptr()) };
@@ -126,7 +126,7 @@ pub(in crate::verbs) struct Limits {
 pub(in crate::verbs) enum PortState {
     /// The port is active.
     Active,
-    /// The port is in another state, given by its verbs name.
+    /// The port is in another state. The text is the verbs name without the prefix `IBV_PORT_`.
     Other(&'static str),
 }
 
@@ -222,7 +222,7 @@ const ODP_SUPPORT: u64 = 1;
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: opened by `ibv_open_device` and closed once. Objects of this context hold it, so none is left.
+        // SAFETY: opened by `ibv_open_device` and closed once. Each object of the context holds it, so none exists anymore.
         unsafe { ffi::ibv_close_device(self.as_ptr()) };
     }
 }

@@ -1,4 +1,4 @@
-//! The unsafe part: libibverbs, and the uverbs ioctl of the kernel.
+//! Unsafe code: libibverbs, and the uverbs ioctl of the kernel.
 //!
 //! All calls into C are in this module, behind a safe interface. Each object holds references to the objects it was created
 //! from, so those are destroyed after it. libibverbs allows calls on all objects from any thread.

@@ -105,7 +105,7 @@ impl CompletionQueue {
 
 impl Drop for CompletionQueue {
     fn drop(&mut self) {
-        // SAFETY: created by `ibv_create_cq` and destroyed once. Queue pairs hold it, so none is left.
+        // SAFETY: created by `ibv_create_cq` and destroyed once. Each of its queue pairs holds it, so none exists anymore.
         unsafe { ffi::ibv_destroy_cq(self.queue.as_ptr()) };
     }
 }
@@ -358,7 +358,7 @@ impl QueuePair {
     }
 
     fn modify(&self, attributes: &mut ffi::ibv_qp_attr, given: ffi::ibv_qp_attr_mask) -> io::Result<()> {
-        // SAFETY: the pair is alive, and every field of the structure is initialised.
+        // SAFETY: the pair is alive, and every field of the structure is initialized.
         check(unsafe { ffi::ibv_modify_qp(self.as_ptr(), attributes, given.0.cast_signed()) })
     }
 }

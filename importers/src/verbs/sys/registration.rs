@@ -62,7 +62,7 @@ impl RegistrationCall {
 pub(in crate::verbs) struct ProtectionDomain {
     domain: NonNull<ffi::ibv_pd>,
     context: Arc<Context>,
-    /// Driver id for the ioctl (`enum rdma_driver_id`), if known.
+    /// Driver ID for the ioctl (`enum rdma_driver_id`), if known.
     driver_id: Option<u32>,
     access: u32,
 }
@@ -170,7 +170,7 @@ impl ProtectionDomain {
 
 impl Drop for ProtectionDomain {
     fn drop(&mut self) {
-        // SAFETY: allocated by `ibv_alloc_pd` and freed once. Objects of this domain hold it, so none is left.
+        // SAFETY: allocated by `ibv_alloc_pd` and freed once. Each object of the domain holds it, so none exists anymore.
         unsafe { ffi::ibv_dealloc_pd(self.as_ptr()) };
     }
 }
@@ -192,7 +192,7 @@ pub(in crate::verbs) struct MemoryRegion {
     memory: Option<HostMemory>,
 }
 
-// SAFETY: as for the domain. The region is only read.
+// SAFETY: as for `ProtectionDomain`. Shared access only reads the region.
 unsafe impl Send for MemoryRegion {}
 // SAFETY: as above.
 unsafe impl Sync for MemoryRegion {}

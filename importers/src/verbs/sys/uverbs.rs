@@ -56,7 +56,7 @@ struct Attribute {
     data: u64,
 }
 
-/// Command with `N` attributes.
+/// Command with `COUNT` attributes.
 #[repr(C)]
 struct Command<const COUNT: usize> {
     header: Header,

@@ -55,7 +55,7 @@ pub(in crate::verbs) struct SendFlags {
     pub(in crate::verbs) inline: bool,
 }
 
-/// An array that C holds pointers into. No reference into it exists while it lives.
+/// An array that C holds pointers into. No Rust reference into it exists while it lives.
 struct Pinned<T> {
     first: *mut T,
     count: usize,
@@ -89,7 +89,7 @@ impl<T> Drop for Pinned<T> {
 ///
 /// # Safety
 /// The functions receive pointers to live requests of one array to which the caller has exclusive access. They must access
-/// nothing but what those pointers lead to.
+/// only the memory that those pointers reach.
 pub(in crate::verbs) unsafe trait Request: Sized {
     /// Sets the SGEs of a request.
     unsafe fn prepare(request: *mut Self, sges: *mut ffi::ibv_sge, count: libc::c_int);

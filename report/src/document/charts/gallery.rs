@@ -15,12 +15,12 @@ const MAX_ROWS: usize = 60;
 /// Maximum number of rows in [`Gallery::flat`].
 const MAX_FLAT_ROWS: usize = 200;
 
-/// A table.
+/// Rows of a table, with the headings of its columns.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rows {
     pub(crate) heads: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
-    /// Number of omitted rows beyond the limit.
+    /// Number of rows that were omitted because of the limit.
     pub(crate) left_out: usize,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Gallery {
     pub(crate) shown: Vec<Figure>,
     pub(crate) folded: Vec<Figure>,
     pub(crate) left_out: usize,
-    /// Values of charts that cannot be drawn as lines, because all points have one x value.
+    /// Values of charts that cannot be drawn as lines, because all points have the same x value.
     pub(crate) flat: Rows,
 }
 
@@ -98,7 +98,7 @@ impl Gallery {
 }
 
 impl ChartData {
-    /// Whether all points have one x value.
+    /// Whether all points have the same x value.
     fn is_flat(&self) -> bool {
         let mut x_values = self.lines.iter().flat_map(|line| &line.points).map(|point| point.0);
         let first = x_values.next();

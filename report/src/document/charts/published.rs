@@ -8,7 +8,7 @@ pub(crate) enum Drawing {
     Throughput(f64, Option<&'static str>),
     /// Nanoseconds per operation, bytes per operation, direction.
     Latency(f64, u64, &'static str),
-    /// Points of registered bytes and nanoseconds.
+    /// Points: number of registered bytes, and nanoseconds.
     Registration(&'static [(f64, f64)]),
     /// Not drawn: the figure is a ratio.
     Relation,

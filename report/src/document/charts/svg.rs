@@ -1,6 +1,6 @@
 //! Line charts with logarithmic axes, as SVG.
 //!
-//! Every line has a number and its own markers, so a reader need not distinguish colours.
+//! Every line has a number and a marker shape, so a reader need not distinguish colours.
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
@@ -49,7 +49,7 @@ pub(crate) struct Reference {
     pub(crate) label: &'static str,
 }
 
-/// A chart.
+/// A line chart with its axes and published figures.
 #[derive(Debug, Clone)]
 pub(crate) struct Chart {
     pub(crate) x: (Scale, &'static str),

@@ -12,7 +12,7 @@ pub(super) struct Hops {
     /// Bridge above source and target. The direction changes here from up to down.
     pub(super) turn: Option<Hop>,
     pub(super) down: Vec<Hop>,
-    /// Whether the requests turn below the root complex although the kernel maps for the route through it.
+    /// Whether the requests turn at a bridge, although the kernel maps the source for the path through the root complex.
     below_root: bool,
     /// Fact that determines the path.
     pub(super) fact: Option<String>,

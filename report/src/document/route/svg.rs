@@ -7,12 +7,12 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::hops::{Hop, Hops};
 use crate::document::colours::{INK, MUTED, PAPER, colour};
 
-/// Maximum number of hops in a picture. A longer route is only printed.
+/// Maximum number of hops in a picture. A longer route is only printed as text.
 const MAX_HOPS: usize = 24;
 /// Characters of a name that fit into a box.
 const NAME_CHARACTERS: usize = 36;
 
-// Pixels.
+// Lengths in pixels.
 const WIDTH: i32 = 560;
 const MARGIN: i32 = 12;
 const ROW: i32 = 78;
@@ -76,7 +76,7 @@ fn draw_on(area: &Area<'_>, hops: &Hops) -> DrawResult {
     Ok(())
 }
 
-/// A hop, or the root complex.
+/// Box of a hop, or of the root complex.
 struct HopBox<'a> {
     /// Center of the upper edge.
     at: (i32, i32),
@@ -127,7 +127,7 @@ fn shortened(name: &str) -> String {
     name.chars().take(NAME_CHARACTERS - 1).chain(['…']).collect()
 }
 
-/// Leads the line through the gaps between the rows, so that it never passes behind a box that is not one of its hops.
+/// Routes the line through the gaps between the rows, so that it never passes behind a box that is not one of its hops.
 fn bent(points: &[(i32, i32)]) -> Vec<(i32, i32)> {
     let mut bent: Vec<(i32, i32)> = Vec::new();
     for &(x, y) in points {

@@ -23,7 +23,7 @@ from lab.locations import write_whole
 
 _FIRST_TCP_PORT = 18515
 _SERVER_ADDRESS = "127.0.0.1"
-# A run takes one or two seconds, so a longer one hangs.
+# A run takes one or two seconds, so a run that exceeds this timeout hangs.
 _TIMEOUT_S = 120
 # State of a listening socket in /proc/net/tcp.
 _LISTENING = "0A"

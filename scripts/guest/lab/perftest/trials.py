@@ -31,12 +31,10 @@ class Conditions:
     client_cpu: int = 1
     """CPU of the initiator, which measures."""
     kernel_cpu: int = 1
-    """CPU of the kernel threads that do the work of a NIC, for tests with one operation in flight. Unpinned threads migrate
-    between CPUs, and the time per operation then depends on chance: the thread processes an
-    operation on the other CPU, on this one, or without a wake-up in half the time if the request arrives
-    before the thread sleeps. These differences
-    say nothing about the tools. On the client's CPU, each operation runs sequentially, so its time includes
-    the tool's overhead."""
+    """CPU of the kernel threads that do the work of a NIC, for tests with one operation in flight. Unpinned
+    threads migrate between CPUs. The time per operation then depends on the CPU that the thread runs on, and
+    on whether the request arrives before the thread sleeps. These differences say nothing about the tools. On
+    the client's CPU, each operation runs sequentially, so its time includes the tool's overhead."""
 
 
 @dataclass(frozen=True)
