@@ -1,5 +1,5 @@
-//! Measures how long predictions take: for all pairs of a host with 512 functions (target: below 100 ms), and for a snapshot of
-//! an emulated machine including reading the archive (target: below 50 ms).
+//! Benchmarks of the prediction: all pairs of a host with 512 functions (target: below 100 ms), and the snapshot of an emulated
+//! machine, including the time to read the archive (target: below 50 ms).
 
 #[path = "../tests/support/mod.rs"]
 mod support;

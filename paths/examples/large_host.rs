@@ -1,4 +1,4 @@
-//! Writes the snapshot of a constructed host with many functions, to measure how time and memory grow:
+//! Writes a snapshot of a synthetic host, to measure how time and memory grow with the number of functions:
 //!
 //! ```text
 //! cargo run -p peerpath-paths --example large_host -- 4096 one-group host.tar

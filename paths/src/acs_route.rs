@@ -27,7 +27,7 @@ pub(crate) struct SwitchRoute<'a> {
     pub(crate) requests_enter: &'a Function,
     /// Downstream port at which the completions of the importer's reads enter the switch.
     pub(crate) completions_enter: &'a Function,
-    /// Whether the host bridge shifts addresses, so that CPU addresses differ from the bus addresses that the switch routes.
+    /// Whether the host bridge shifts addresses: the switch routes by bus addresses, which then differ from the CPU addresses.
     shifted: bool,
 }
 
@@ -49,7 +49,7 @@ impl<'a> SwitchRoute<'a> {
         })
     }
 
-    /// What happens to a request that carries the bus address of the exporter's BAR untranslated; `None` if that depends on
+    /// What the port does with an untranslated request to the bus address of the exporter's BAR; `None` if that depends on
     /// unreadable config space.
     pub(crate) fn untranslated_request(&self) -> Option<PortAction> {
         let control = match self.requests_enter.acs {
@@ -58,7 +58,7 @@ impl<'a> SwitchRoute<'a> {
             Capability::Unknown => return None,
         };
         let redirects = control.has(AcsControl::REQUEST_REDIRECT);
-        // With egress control, request redirect concerns only the ports in the Egress Control Vector.
+        // With egress control, request redirect applies only to requests to the ports in the Egress Control Vector.
         let selected = !control.has(AcsControl::EGRESS_CONTROL) || self.egress_vector_has_exporter()?;
         Some(match (selected, redirects) {
             (true, true) => PortAction::Redirect,
@@ -67,7 +67,7 @@ impl<'a> SwitchRoute<'a> {
         })
     }
 
-    /// What happens to a request with an address that ATS translated. [`translation_blocker`] handles translation blocking.
+    /// What the port does with a translated request (ATS). [`translation_blocker`] handles translation blocking.
     pub(crate) fn translated_request(&self) -> Option<PortAction> {
         match self.requests_enter.acs {
             Capability::Present(control) if control.direct_translated() => Some(PortAction::Forward),
@@ -85,15 +85,16 @@ impl<'a> SwitchRoute<'a> {
         }
     }
 
-    /// Whether the importer's untranslated requests stay below the switch on this path; `None` if no request is possible, or if
-    /// this depends on unreadable config space.
+    /// Whether the importer's untranslated requests stay below the switch on this path; a blocked request counts as staying.
+    /// `None` for a path without peer-to-peer requests, or if config space is not readable.
     pub(crate) fn keeps_requests(&self, path: PathName) -> Option<bool> {
         match path {
             PathName::BusAddress => Some(true),
             // The DMA address is the CPU address. The switch routes it to the exporter only if it is also the bus address.
             PathName::HostBridgeBypass if self.shifted => Some(false),
             PathName::HostBridgeBypass => Some(self.untranslated_request()? != PortAction::Redirect),
-            // No function has a BAR at an IOVA: the kernel keeps the windows of the host bridges free (`iova_reserve_pci_windows`).
+            // No IOVA equals the address of a BAR: the kernel reserves the windows of the host bridges in the IOVA space
+            // (`iova_reserve_pci_windows`).
             PathName::HostBridgeTranslated => Some(false),
             _ => None,
         }
@@ -104,8 +105,8 @@ impl<'a> SwitchRoute<'a> {
     }
 }
 
-/// The first port above a function that blocks its translation requests and its translated requests. Translation requests travel
-/// to the root complex, so every port above the function counts.
+/// The nearest port above a function that has ACS translation blocking: the port blocks translation requests and translated
+/// requests. Translation requests travel to the root complex, so every port above the function matters.
 pub(crate) fn translation_blocker(topology: &Topology, at: usize) -> Option<&Function> {
     let ports = topology.chain(at).skip(1).map(|at| &topology.functions()[at]);
     let blocks = |control: AcsControl| control.has(AcsControl::TRANSLATION_BLOCKING);

@@ -1,4 +1,4 @@
-//! Plans the changes of a host that give a pair the requested path.
+//! Plans the host changes after which a pair uses the requested path.
 //!
 //! Two settings can change at run time: the type of the importer's IOMMU domain, and the ACS redirect bits of the ports between
 //! the two functions. A plan is applied to a copy of the topology first. If the prediction for the copy contradicts the plan, the
@@ -129,7 +129,8 @@ impl Plan<'_> {
             let ports = self.ports(&checked).filter(|bdf| (Some(*bdf) == common) == at_common_node);
             ports.filter_map(|bdf| self.redirect(bdf, true)).collect()
         };
-        // Requests pass through the ports above the importer, and completions through those above the exporter, so use both.
+        // Requests enter the switch at the ports above the importer, completions at those above the exporter, so set the bits on
+        // both sides. If no such port can redirect, use the common bridge.
         let redirects = Some(possible(false)).filter(|below| !below.is_empty()).unwrap_or_else(|| possible(true));
         if redirects.is_empty() {
             return Err(Explanation::new(

@@ -21,7 +21,7 @@ const FLAG_UNSET: u64 = 0x2000_0000;
 #[serde(try_from = "u8", into = "u8")]
 pub struct BarIndex(u8);
 
-/// A number or text that is not a BAR index; a long text is shortened.
+/// The error for a number or text that is not a BAR index. Contains at most 16 characters of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid BAR index {0:?}: not 0 to 5")]
 pub struct BarIndexError(String);

@@ -16,7 +16,7 @@ pub struct Bdf {
     function: u8,
 }
 
-/// The text is not a PCI address.
+/// The error for a text that is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid PCI address {0:?}: expected an address such as 0000:03:00.0")]
 pub struct ParseBdfError(String);
@@ -74,7 +74,7 @@ fn parse(text: &str) -> Option<Bdf> {
     Bdf::new(segment, u8::try_from(bus).ok()?, u8::try_from(device).ok()?, u8::try_from(hex(function, 1)?).ok()?)
 }
 
-/// Rejects a sign, which `from_str_radix` would accept.
+/// Parses up to `max_digits` hexadecimal digits. Rejects the sign that `from_str_radix` accepts.
 fn hex(text: &str, max_digits: usize) -> Option<u32> {
     let plain = !text.is_empty() && text.len() <= max_digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     plain.then(|| u32::from_str_radix(text, 16).ok())?

@@ -37,10 +37,10 @@ pub(crate) fn of_exporter(
 
 /// Finds the cause that prevents the importer's driver from importing; `None` if the driver can import or is unknown.
 pub(crate) fn of_importer(host: &Host, importer: &Function, exporter: ExporterRule) -> Option<Cause> {
-    // Without an RDMA device, the driver does not import.
+    // The table covers RDMA drivers only, so a function without an RDMA device is unknown.
     importer.devices.iter().find(|device| device.starts_with("verbs:"))?;
     match RdmaDriver::named(importer.driver.as_deref()?)?.support_in(host.kernel) {
-        // Only VFIO rejects importers that pin.
+        // VFIO rejects importers that pin without support for revocation; GPU drivers accept them.
         DmaBufSupport::PinnedForever if exporter.is_gpu() => None,
         DmaBufSupport::PinnedForever => Some(Cause::ImporterNotRevocable),
         DmaBufSupport::None => Some(Cause::ImporterNoDmabuf),

@@ -5,7 +5,8 @@ pub(crate) fn without_redirect(functions: &[String]) -> String {
     for_grub(&format!("pci=disable_acs_redir={}", functions.join(";")))
 }
 
-/// A boot option, and how to write it in GRUB's configuration. GRUB ends a command at an unquoted `;`.
+/// Returns a boot option as text. If the option contains `;`, the text also shows the option with the quotes that GRUB needs:
+/// GRUB ends a command at an unquoted `;`.
 pub(crate) fn for_grub(option: &str) -> String {
     if option.contains(';') {
         format!("{option}, in GRUB's configuration in single quotes: '{option}'")

@@ -43,7 +43,7 @@ causes! {
     AtomicsRefused = "atomics-refused",
     /// The exporter revoked the memory: reset, memory decoding off, low-power state, or close.
     Revoked = "revoked",
-    /// The kernel maps only the first range of a multi-range dma-buf in a translated domain (Linux 6.19 to 7.3).
+    /// The kernel cannot map a dma-buf of several ranges in a translated domain (Linux 6.19 to 7.3).
     MultiRangeDefect = "multi-range-defect",
     /// The importer maps dma-bufs of one range only.
     OneRangeOnly = "one-range-only",
@@ -51,7 +51,7 @@ causes! {
     ForeignDmaBuf = "foreign-dmabuf",
     /// The host has no enabled IOMMU, which VFIO requires.
     NoIommu = "no-iommu",
-    /// The function is in a no-IOMMU group of VFIO: no IOMMU limits its DMA, and this project does not open such a function.
+    /// The function is in a no-IOMMU group of VFIO: no IOMMU limits its DMA, and peerpath does not open it.
     Noiommu = "noiommu",
     /// Another function of the IOMMU group is bound to a driver that VFIO does not tolerate.
     GroupNotViable = "group-not-viable",
@@ -105,7 +105,7 @@ causes! {
     PathMismatch = "path-mismatch",
     /// The run was interrupted.
     Interrupted = "interrupted",
-    /// The connection to the other host was lost, or the host violated the protocol.
+    /// The connection to the other host was lost, or the other host violated the protocol.
     PeerLost = "peer-lost",
 }
 

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::acs::{AcsControl, AcsRegister};
 
-/// File beside `config` that marks the known bytes, see [`ConfigSpace::partial`]. A tree made from lspci output has it; sysfs and
-/// snapshots do not.
+/// File beside `config` that marks the known bytes (see [`ConfigSpace::partial`]). Only a tree made from lspci output has it.
 pub(crate) const KNOWN_CONFIG: &str = "config.known";
 
 const HEADER_BYTES: usize = 64;
@@ -95,9 +94,9 @@ pub struct Pcie {
     pub max_read_request_bytes: u16,
     /// Whether the function may set the relaxed-ordering attribute of its requests.
     pub relaxed_ordering: bool,
-    /// Current speed and width of the link; `None` for integrated endpoints.
+    /// Current speed and width of the link; `None` without a link.
     pub link: Option<Link>,
-    /// Maximum speed and width of the link that the port supports.
+    /// Maximum speed and width that the function supports; `None` without a link.
     pub link_limit: Option<Link>,
 }
 
@@ -122,8 +121,8 @@ pub struct Ats {
 pub struct Ide {
     /// Number of Link IDE Streams in the state Secure. They protect the packets between the two ends of one link.
     pub secure_link_streams: u16,
-    /// Number of Selective IDE Streams in the state Secure. They protect the packets between two ports, usually an endpoint and its root
-    /// port, also through switches.
+    /// Number of Selective IDE Streams in the state Secure. They protect the packets between two ports, usually an endpoint and
+    /// its root port, also through switches.
     pub secure_selective_streams: u16,
 }
 
@@ -131,7 +130,7 @@ pub struct Ide {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigSpace {
     bytes: Vec<u8>,
-    /// For each byte whether its value is known (not 0); `None` if every byte is known.
+    /// One byte for each byte of `bytes`: 0 if the value is unknown. `None` if every value is known.
     known: Option<Vec<u8>>,
 }
 
@@ -275,7 +274,7 @@ impl ConfigSpace {
         self.extended_where(wanted, |_| true)
     }
 
-    /// Finds the first extended capability with an ID for which `is_wanted` accepts its offset.
+    /// Finds the first extended capability that has the ID `wanted` and an offset that `is_wanted` accepts.
     fn extended_where(&self, wanted: u16, is_wanted: impl Fn(usize) -> bool) -> Capability<usize> {
         let readable = self.bytes.len();
         // A function without capabilities is not a PCIe device and has no extended config space.
@@ -339,8 +338,8 @@ impl ConfigSpace {
         })
     }
 
-    /// Whether the Egress Control Vector of the ACS capability contains the port with this number; `None` if the vector is not readable
-    /// or too short.
+    /// Whether the Egress Control Vector of the ACS capability contains the port with this number; `None` if the vector is not
+    /// readable or too short.
     pub(crate) fn acs_egress_vector_has(&self, port_number: u8) -> Option<bool> {
         let at = self.extended(EXTENDED_ACS).present()?;
         // The size of the vector in bits; 0 means 256.
@@ -404,7 +403,7 @@ impl ConfigSpace {
     /// Whether the function can cache host memory through CXL.cache: bit 0 of the capability register in the DVSEC for CXL
     /// devices (CXL specification 3.1, 8.1.3.1; `pci_cxl_ats_required` in drivers/pci/ats.c).
     pub fn cxl_cache(&self) -> Capability<bool> {
-        // A structure whose vendor is unknown may be the wanted one.
+        // A DVSEC whose vendor or ID is unknown may be the wanted one.
         let may_be = |at: usize, value| self.word(at).is_none_or(|word| word == value);
         let of_cxl = |at: usize| may_be(at + 4, CXL_VENDOR) && may_be(at + 8, CXL_DEVICE_DVSEC);
         self.extended_where(EXTENDED_DVSEC, of_cxl)
@@ -416,8 +415,8 @@ impl ConfigSpace {
         self.extended(EXTENDED_SRIOV).and_then(|_| Some(()))
     }
 
-    /// The virtual functions that the SR-IOV capability of a physical function enables, as their distances from the physical function
-    /// in routing IDs (bus, device and function as one number).
+    /// The virtual functions that the SR-IOV capability of a physical function enables, as their distances from the physical
+    /// function in routing IDs (bus, device and function as one number).
     pub(crate) fn virtual_functions(&self) -> Capability<impl Iterator<Item = u32> + use<>> {
         self.extended(EXTENDED_SRIOV).and_then(|at| {
             let enabled = self.word(at + 0x08)? & 1 != 0;

@@ -25,7 +25,7 @@ pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Devices> {
     let mut found: BTreeMap<Bdf, Devices> = BTreeMap::new();
     for (class, prefix) in CLASSES {
         for name in tree.names(&format!("sys/class/{class}")) {
-            // The class also contains connectors (card0-DP-1) and control nodes.
+            // The class also contains connectors (card0-DP-1) and render nodes (renderD128).
             if class == "drm" && !is_card(&name) {
                 continue;
             }
@@ -42,7 +42,7 @@ pub(crate) fn read(tree: &Tree) -> BTreeMap<Bdf, Devices> {
     found
 }
 
-/// Reads the devices of a function from its own directory, for classes whose links a sysfs copy lacks.
+/// Reads the devices of a function from its own directory, for classes that a sysfs copy lacks in `sys/class`.
 pub(crate) fn below(tree: &Tree, path: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (class, prefix) in CLASSES {

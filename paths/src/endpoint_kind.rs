@@ -9,7 +9,7 @@ use crate::{Function, RdmaDriver};
 pub enum EndpointKind {
     /// A GPU or another processing accelerator.
     Gpu,
-    /// A NIC with an RDMA device, or with a driver that has one.
+    /// A NIC with an RDMA device or with a driver that creates one, or an InfiniBand controller.
     Rdma,
     /// An NVMe controller.
     Nvme,
@@ -36,8 +36,8 @@ impl EndpointKind {
 }
 
 impl Function {
-    /// Whether the function is a GPU by its class and vendor: a display controller except those of BMCs, or a processing accelerator
-    /// of a vendor of GPUs (AMD's Instinct).
+    /// Whether the function is a GPU by its class and vendor: a display controller except those of BMCs, or a processing
+    /// accelerator of a vendor of GPUs (AMD's Instinct).
     pub(crate) fn is_gpu(&self) -> bool {
         match self.class.map(|class| class >> 16) {
             Some(0x03) => !self.vendor.is_some_and(|vendor| MANAGEMENT.contains(&vendor)),

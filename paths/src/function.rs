@@ -56,8 +56,8 @@ pub struct Function {
     pub physical_function: Option<Bdf>,
     /// State of the TEE device interface (TDISP): `bound` or `locked`; `None` if neither.
     pub tdisp: Option<String>,
-    /// Name of the TSM (TEE security manager of the platform) that is connected to the function: `tsm0`. The connection secures the
-    /// function's link or its configuration.
+    /// Name of the TSM (TEE security manager of the platform) that is connected to the function: `tsm0`. The connection secures
+    /// the function's link or its configuration.
     pub tsm: Option<String>,
     /// The function that manages the TSM connection of this function, such as the physical function of a virtual function.
     pub security_manager: Option<Bdf>,
@@ -69,7 +69,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// Reads the function with the directory `path`; `None` if it is not a directory.
+    /// Reads the function with the directory `path`; `None` if `path` is not a directory.
     pub(crate) fn read(tree: &Tree, bdf: Bdf, path: &str) -> Option<Self> {
         if !tree.is_directory(path) {
             return None;
@@ -214,15 +214,15 @@ fn is_older_than_groups(tree: &Tree) -> bool {
     release.and_then(|text| KernelVersion::find(&text)).is_some_and(|kernel| kernel < KernelVersion::IOMMU_GROUPS)
 }
 
-/// The TSM that is connected to the function. The attribute is empty without a connection, and exists only if the platform has a TSM
-/// (`connect_show` in `drivers/pci/tsm.c`).
+/// The TSM that is connected to the function. The attribute is empty without a connection, and exists only if the platform has a
+/// TSM (`connect_show` in `drivers/pci/tsm.c`).
 fn connected_tsm(tree: &Tree, path: &str) -> Option<String> {
     tree.text(&format!("{path}/tsm/connect"))
         .filter(|name| !name.is_empty() && name != "0")
         .map(|name| printable_name(&name))
 }
 
-/// State of the TEE device interface, from the attributes of the kernel's TSM core; `None` without that core.
+/// State of the TEE device interface, from the attributes of the kernel's TSM core; `None` if neither locked nor bound.
 fn tdisp(tree: &Tree, path: &str) -> Option<String> {
     ["lock", "bound"].into_iter().find_map(|name| {
         let text = tree.text(&format!("{path}/tsm/{name}"))?;
@@ -230,7 +230,7 @@ fn tdisp(tree: &Tree, path: &str) -> Option<String> {
     })
 }
 
-/// The name of a driver, a device or a kind, which may come from an untrusted snapshot.
+/// Makes the name of a driver, a device or a type printable, and limits its length: an untrusted snapshot may contain any text.
 pub(crate) fn printable_name(name: &str) -> String {
     const MOST_CHARACTERS: usize = 64;
     printable_within(name, MOST_CHARACTERS)

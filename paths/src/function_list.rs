@@ -1,4 +1,4 @@
-//! Finds the functions that a boot option such as `pci=disable_acs_redir=` names, as `pci_dev_str_match` in drivers/pci/pci.c does.
+//! Finds the functions that a boot option such as `pci=disable_acs_redir=` names, as the kernel does (`pci_dev_str_match`).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,7 +23,7 @@ pub(crate) fn cleared_at_boot(host: &Host, topology: &Topology) -> BTreeSet<Bdf>
 /// One entry of a list of functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// `[SEGMENT:]BUS:DEVICE.FUNCTION[/DEVICE.FUNCTION]...`: a function, then one function per level below it. The last one is selected.
+    /// `[SEGMENT:]BUS:DEVICE.FUNCTION[/DEVICE.FUNCTION]...`: a function, then one per level below it. The last one is selected.
     Path { start: Bdf, below: Vec<(u8, u8)> },
     /// `pci:VENDOR:DEVICE[:SUBVENDOR:SUBDEVICE]`; 0 matches every ID.
     Ids { vendor: u16, device: u16, subsystem: (u16, u16) },
@@ -49,7 +49,7 @@ impl Pattern {
     }
 }
 
-/// Index of a host's functions by the bridge above them and by IDs, so that the lookup of a list entry does not scan all functions.
+/// Index of a host's functions by the bridge above them and by IDs, so that a lookup does not scan all functions.
 pub(crate) struct Index<'a> {
     topology: &'a Topology,
     /// The functions directly below a bridge, by device and function number.

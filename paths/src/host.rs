@@ -43,7 +43,7 @@ pub struct Host {
     pub platform: Option<Platform>,
 }
 
-/// Whether swiotlb bounces all direct DMA mappings, and the reason.
+/// Whether swiotlb bounces all untranslated mappings, and the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bounce {
@@ -51,7 +51,7 @@ pub enum Bounce {
     No,
     /// The kernel command line contains `swiotlb=force`.
     Forced,
-    /// The host is a confidential guest with encrypted memory: the kernel bounces or refuses, see
+    /// The host is a confidential guest with encrypted memory: the kernel bounces or refuses untranslated mappings, see
     /// [`KernelRules::encrypted_mmio`](crate::KernelRules::encrypted_mmio).
     Encryption,
 }

@@ -3,7 +3,7 @@
 
 use crate::Tree;
 
-/// The most ranges that are read; firmware declares a few. A host bridge with more has unknown ranges.
+/// Maximum number of ranges. Firmware declares a few; the ranges of a host bridge with more count as unknown.
 const MAX_RANGES: usize = 256;
 
 const BASE: &str = "sys/firmware/devicetree/base";
@@ -32,7 +32,7 @@ pub struct InboundRange {
 }
 
 impl InboundRange {
-    /// The address on the PCI bus of a physical address in the range.
+    /// The address on the PCI bus that corresponds to a physical address; `None` if the address is outside of the range.
     pub fn dma_address(&self, physical: u64) -> Option<u64> {
         let offset = physical.checked_sub(self.cpu_start).filter(|offset| *offset < self.size_bytes)?;
         self.dma_start.checked_add(offset)
@@ -40,7 +40,7 @@ impl InboundRange {
 }
 
 impl Inbound {
-    /// The highest address on the PCI bus that a device may use (`bus_dma_limit`).
+    /// The highest address on the PCI bus that a device may use (`bus_dma_limit`); `u64::MAX` without a limit.
     pub fn highest(&self) -> u64 {
         match self {
             Self::All | Self::Unknown => u64::MAX,
@@ -64,7 +64,7 @@ impl Inbound {
             Some((node.to_owned(), bytes))
         });
         let Some((declaring, bytes)) = declaring else { return Self::All };
-        // The kernel also translates the addresses through the ranges of the nodes above.
+        // The kernel also translates the addresses through the ranges of the nodes above, and this code does not.
         if ancestors.any(|node| tree.read(&format!("{node}/dma-ranges")).is_some_and(|bytes| !bytes.is_empty())) {
             return Self::Unknown;
         }
@@ -85,13 +85,13 @@ fn above(node: &str) -> Option<&str> {
     node.rsplit_once('/').map(|(above, _)| above).filter(|above| above.len() >= BASE.len())
 }
 
-/// Whether firmware describes the host bridge with ACPI: the device is named after its ACPI ID, as in `ACPI0016:00` (CXL host bridge).
+/// Whether firmware describes the host bridge with ACPI: the device has the name of its ACPI ID, such as `ACPI0016:00`.
 fn is_acpi(device: &str) -> bool {
     device.rsplit('/').next().is_some_and(|name| name.contains(':'))
 }
 
-/// The node of a platform device: the target of its link `of_node`, or the node that gave the device its name. The kernel names
-/// the device of node `pcie@50000000` in `soc` `soc/50000000.pcie`.
+/// The node of a platform device: the target of its link `of_node`, or the node that gave the device its name. For node
+/// `soc/pcie@50000000` the kernel creates the device `soc/50000000.pcie`.
 fn node(tree: &Tree, device: &str) -> Option<String> {
     if let Some(node) = tree.resolve(&format!("{device}/of_node")).filter(|node| node.starts_with(BASE)) {
         return Some(node);
@@ -105,13 +105,13 @@ fn node(tree: &Tree, device: &str) -> Option<String> {
 }
 
 /// Parses the property of a node. The number of 32-bit cells per entry depends on the node and the node above. A sysfs copy may
-/// lack the files with this number; it then follows from the length, if only one number fits.
+/// lack the files with this number; the number then follows from the length, if only one number fits.
 fn parse(tree: &Tree, node: &str, bytes: &[u8], is_host_bridge: bool) -> Option<Vec<InboundRange>> {
     let cells = |node: &str, name: &str| {
         let bytes = tree.read(&format!("{node}/{name}"))?;
         usize::try_from(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?)).ok().filter(|cells| *cells <= 4)
     };
-    // The bus address of a PCI node has a cell of flags and two of the address (IEEE 1275 PCI binding).
+    // The bus address of a PCI node has one cell of flags and two cells of address (IEEE 1275 PCI binding).
     let bus = if is_host_bridge { 3 } else { cells(node, "#address-cells")? };
     let size = if is_host_bridge { 2 } else { cells(node, "#size-cells")? };
     let above = above(node).unwrap_or(node);

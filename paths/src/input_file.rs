@@ -30,14 +30,14 @@ pub enum InputError {
 
 /// Opens a regular file, or a pipe that another process writes to, such as `/dev/fd/63` of the shell's `<(COMMAND)`.
 ///
-/// A FIFO is refused: reading one without a writer never ends. Devices are refused without opening them, because opening some of
-/// them has an effect.
+/// Rejects a FIFO, because reading a FIFO without a writer blocks forever. Rejects devices without opening them, because opening
+/// some of them has an effect.
 ///
 /// # Errors
 /// The file cannot be opened, or is a directory, a device, a FIFO or a socket.
 pub fn open(path: &Path) -> Result<File, InputError> {
     check_kind(&fs::metadata(path)?)?;
-    // The file may have been replaced since. O_NONBLOCK prevents waiting for the writer of a FIFO.
+    // Another process may have replaced the file since the check. O_NONBLOCK prevents waiting for the writer of a FIFO.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let metadata = file.metadata()?;
     check_kind(&metadata)?;

@@ -92,15 +92,16 @@ impl Inventory {
         }
     }
 
-    /// The function of a device such as `verbs:rxe0`. A port (`verbs:mlx5_0/2`) is ignored.
+    /// The function of a device such as `verbs:rxe0`. A port number (`verbs:mlx5_0/2`) is ignored.
     pub fn function_under(&self, device: &str) -> Option<Bdf> {
         let device = device.split('/').next().unwrap_or(device);
         let has_device = |function: &&Function| function.devices.iter().any(|name| name == device);
         self.topology.functions().iter().find(has_device).map(|function| function.bdf)
     }
 
-    /// The GPUs of NVIDIA's driver, ordered by address: nvidia-smi numbers them so, and CUDA if CUDA_DEVICE_ORDER is PCI_BUS_ID.
-    /// By default CUDA's GPU 0 is the fastest one, so the numbers agree if all GPUs are of one model.
+    /// The GPUs of NVIDIA's driver, ordered by address. nvidia-smi numbers them in this order, and so does CUDA with
+    /// CUDA_DEVICE_ORDER=PCI_BUS_ID. By default CUDA's GPU 0 is the fastest one, so the numbers agree if all GPUs are of one
+    /// model.
     pub fn nvidia_gpus(&self) -> Vec<Bdf> {
         let functions = self.topology.functions().iter();
         let mut gpus: Vec<_> = functions
@@ -112,8 +113,9 @@ impl Inventory {
         gpus
     }
 
-    /// Predicts and explains the path from `from` to `to`, one pair at a time: a host with 4096 functions has 16 million pairs.
-    /// `None` selects every possible exporter or importer. A pair with a function that does not exist has no report.
+    /// Predicts and explains the path from `from` to `to`. `None` selects every possible exporter or importer. The iterator
+    /// computes one report at a time, because a host with 4096 functions has 16 million pairs. A pair with a function that does
+    /// not exist has no report.
     pub fn reports(&self, from: Option<Bdf>, to: Option<Bdf>, request: Request) -> impl Iterator<Item = PathReport> {
         let predictor = self.predictor(request);
         let exporters: Vec<Bdf> = from.map_or_else(|| predictor.exporters().collect(), |bdf| vec![bdf]);

@@ -21,9 +21,9 @@ const fn version(major: u16, minor: u16) -> KernelVersion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SwiotlbWords {
-    /// The rest of the value must be the word.
+    /// The rest of the value, after the numbers, must equal the word.
     Whole,
-    /// The rest of the value must begin with the word; `,track_hiwater` may follow.
+    /// The rest of the value, after the numbers, must begin with the word; `,track_hiwater` may follow.
     Prefix,
 }
 
@@ -43,7 +43,7 @@ pub struct KernelRules {
     /// First version with these rules.
     #[serde(serialize_with = "as_text")]
     pub since: KernelVersion,
-    /// How `swiotlb=` is compared.
+    /// How the mode in `swiotlb=` is compared.
     pub swiotlb_words: SwiotlbWords,
     /// How a confidential guest refuses an untranslated mapping.
     pub encrypted_mmio: EncryptedMmio,
@@ -51,7 +51,7 @@ pub struct KernelRules {
     /// bridge. Without this conversion, the highest inbound address still limits the mapping (`bus_dma_limit`).
     pub mmio_translates_inbound: bool,
     /// Whether every range of a dma-buf is linked at offset 0 of the IOVA span (`dma_buf_phys_vec_to_sgt`,
-    /// drivers/dma-buf/dma-buf-mapping.c), so that a translated domain maps one range only.
+    /// drivers/dma-buf/dma-buf-mapping.c), so that a translated domain cannot map a second range.
     pub multi_range_defect: bool,
     /// Whether VFIO serves functions without an IOMMU through the cdev too (`CONFIG_IOMMUFD_NOIOMMU`).
     pub noiommu_cdev: bool,
@@ -97,7 +97,7 @@ pub static KERNEL_RULES: &[KernelRules] = &[
 ];
 
 impl KernelRules {
-    /// Newest kernel whose rules are in the tables. The rules of newer kernels are unknown, and usually the same.
+    /// Newest kernel whose rules are in the tables. The rules of newer kernels are unknown; predictions apply these.
     pub const NEWEST: KernelVersion = version(7, 3);
 
     /// The rules of a version: those of the newest row that is not newer, or of the first row for older kernels.
@@ -105,7 +105,7 @@ impl KernelRules {
         KERNEL_RULES.iter().rfind(|rules| rules.since <= kernel).unwrap_or(&KERNEL_RULES[0])
     }
 
-    /// A fact of the kernel's version; `None` if the version is unknown and the fact differs between versions.
+    /// A fact that follows from the kernel version; `None` if the version is unknown and the fact differs between versions.
     pub(crate) fn fact<T: PartialEq>(kernel: Option<KernelVersion>, fact: impl Fn(&Self) -> T) -> Option<T> {
         match kernel {
             Some(kernel) => Some(fact(Self::of(kernel))),

@@ -1,4 +1,4 @@
-//! Recognizes the limits of open files, which can make any step fail.
+//! Recognizes errors that a limit of open files causes. They can occur at any step.
 
 use std::error::Error;
 use std::io;
@@ -10,7 +10,7 @@ use crate::explain::common;
 
 /// The explanation of a limit of open files, if that limit caused the error or one of its sources; `None` for other errors.
 ///
-/// Use it in place of the error's own explanation, because the remedy of that one does not raise the limit.
+/// Use this explanation in place of the error's own, whose remedy does not raise the limit.
 pub fn limit_of_open_files(error: &(dyn Error + 'static)) -> Option<Explanation> {
     let mut errors = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
     errors.find_map(errno).filter(|errno| [Errno::EMFILE as i32, Errno::ENFILE as i32].contains(errno)).and_then(common)

@@ -146,7 +146,7 @@ fn settle(owners: &mut [Vec<usize>]) {
 
 /// Assigns a line that matches several segments to one segment if it is between two lines of this segment. The kernel scans one
 /// host bridge after the other (`pci_lock_rescan_remove`), so the lines of a segment are consecutive, unless functions were
-/// removed and rescanned. If the unambiguous lines of the segments are mixed, nothing is narrowed.
+/// removed and rescanned. Changes nothing if the unambiguous lines of the segments are mixed.
 fn narrow_to_blocks(owners: &mut [Vec<usize>], functions: &[Function]) {
     let segment = |owner: &usize| functions[*owner].bdf.segment();
     let known: Vec<Option<u32>> = owners
@@ -178,7 +178,8 @@ fn narrow_to_blocks(owners: &mut [Vec<usize>], functions: &[Function]) {
         }
         before = known.or(before);
     }
-    // Every function has a line. A function that has lost its lines was removed and rescanned, so the blocks are not in order.
+    // If a function has lost all its lines, it was removed and rescanned, so the lines of a segment are not consecutive: undo the
+    // assignment.
     let having_lines = |owners: &[Vec<usize>]| owners.iter().flatten().copied().collect::<BTreeSet<usize>>();
     if having_lines(owners) != having_lines(&all) {
         owners.clone_from_slice(&all);
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn assigns_rounds_to_segments() {
         assert_eq!(first(&[("00:00.0", &[0, 5]), ("00:01.0", &[1, 6])]), ["0000:00:00.0"]);
-        // An unambiguous device is listed before one round and after the other.
+        // An unambiguous device is listed after the first round and before the second.
         assert_eq!(
             first(&[("00:00.0", &[0, 5]), ("00:01.0", &[1, 6]), ("00:02.0", &[3])]),
             ["0000:00:00.0", "0000:00:02.0"]

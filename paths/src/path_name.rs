@@ -57,7 +57,7 @@ impl fmt::Display for PathName {
     }
 }
 
-/// The text is not the name of a path.
+/// The error for a text that is not the name of a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid path name {0:?}")]
 pub struct ParsePathNameError(String);

@@ -7,9 +7,9 @@ use crate::{Bdf, Function, Platform, Topology};
 pub(crate) enum Placement {
     /// The user: cards can move to other slots.
     Slots,
-    /// The function is on a root bus, that is, part of the processor or the chip set.
+    /// The hardware: the function is on a root bus, that is, part of the processor or the chipset.
     Integrated(Bdf),
-    /// A VMD controller with the root bus of the function.
+    /// The VMD controller that provides the root bus of the function.
     BehindVmd { function: Bdf, controller: Bdf },
     /// The platform: a hypervisor, or a board.
     Fixed(Platform),
@@ -35,7 +35,7 @@ impl Placement {
         integrated.next().map_or(Self::Slots, |(_, function)| Self::Integrated(function.bdf))
     }
 
-    /// The change of position that gives the pair another path, as an imperative clause; `None` if no change can be carried out.
+    /// The change of position that gives the pair another path, as an imperative clause; `None` if no change is possible.
     pub(crate) fn change(self) -> Option<String> {
         match self {
             Self::Slots => {

@@ -35,7 +35,7 @@ pub struct Request {
     /// Number of exported ranges of the BAR.
     pub ranges: usize,
     /// Whether the importer has its own I/O address space (an IOAS of iommufd), which translates every access. P2PDMA and the DMA
-    /// API are not involved.
+    /// API are then not involved.
     pub own_address_space: bool,
 }
 
@@ -52,8 +52,8 @@ pub struct Prediction {
     to: usize,
     /// The path that the kernel will choose, or `unknown`.
     pub path: PathName,
-    /// The cause, if the path is `refused`; `None` if the kernel refuses in any case, and which of several causes applies is
-    /// unknown.
+    /// The cause, if the path is `refused`; `None` for another path, or if the refusal is certain and several causes are
+    /// possible.
     pub cause: Option<Cause>,
 }
 
@@ -79,7 +79,7 @@ impl PossiblePaths {
         Self { refused: Some(Refusal::Because(cause)), ..Self::default() }
     }
 
-    /// Whether no other path is possible.
+    /// Whether a refusal is the only possible result.
     fn is_refused(self) -> bool {
         self.result().0 == PathName::Refused
     }
@@ -179,7 +179,7 @@ impl<'host> Predictor<'host> {
         Some(self.pair(self.topology.position(from)?, self.topology.position(to)?))
     }
 
-    /// Predicts the path of every exporter to every importer, including the exporter itself, ordered by address.
+    /// Predicts the path of every exporter to every importer, including the exporter itself as the importer, ordered by address.
     pub fn predict_all(&self) -> impl Iterator<Item = Prediction> {
         let from: Vec<usize> = self.exporters().filter_map(|bdf| self.topology.position(bdf)).collect();
         let to: Vec<usize> = self.importers().filter_map(|bdf| self.topology.position(bdf)).collect();
@@ -262,7 +262,7 @@ impl<'host> Predictor<'host> {
         MappedBar { bar, exists: known.then_some(bar.is_some()) }
     }
 
-    /// The driver that exports the memory of a function.
+    /// The exporter rule for the memory of a function.
     fn rule(&self, from: usize) -> ExporterRule {
         ExporterRule::of(&self.topology.functions()[from], self.request.bar)
     }

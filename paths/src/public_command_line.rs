@@ -1,12 +1,13 @@
 //! The part of the kernel command line that may leave the host: in a snapshot, a result, a report, or to a peer.
 //!
 //! A command line may contain anything: passwords (`iscsi_password=`, `systemd.set_credential=`), URLs with a password, disk and
-//! network identifiers. So this is a list of the parameters that are public, and every other parameter is omitted.
+//! network identifiers. This module therefore lists the public parameters and omits all others.
 
 use crate::{CommandLine, doctor};
 
-/// Further public parameters: those that other checks and predictions read, and those that change timings. Names have
-/// underscores in place of dashes. A name that ends with a dot matches all parameters of that module.
+/// Public parameters in addition to those of the check `boot-options`: those that other checks and predictions read, and those
+/// that change timings. Names have underscores in place of dashes. A name that ends with a dot matches all parameters of a
+/// module.
 const PUBLIC: &[&str] = &[
     // PCI, IOMMU, DMA and VFIO.
     "acpi",

@@ -10,7 +10,7 @@ pub(crate) enum Packets {
     Requests,
     /// The exporter's completions of the importer's reads.
     Completions,
-    /// The requests with an address that ATS translated, and the translation requests.
+    /// The importer's translated requests (ATS) and translation requests.
     Translated,
 }
 
@@ -100,8 +100,8 @@ fn requests(route: &SwitchRoute<'_>, path: PathName) -> Option<RouteFact> {
     Some(fact)
 }
 
-/// A root complex that sees the request but not its completion, or the completion but not its request, may fail the read (comment on
-/// `mlx5_umem_needs_ats` in `drivers/infiniband/hw/mlx5/mlx5_ib.h`).
+/// The statement about completions. A root complex that sees the request but not its completion, or the completion but not its
+/// request, may fail the read (comment on `mlx5_umem_needs_ats` in `drivers/infiniband/hw/mlx5/mlx5_ib.h`).
 fn completions(route: &SwitchRoute<'_>, importer: &Function, path: PathName) -> Option<RouteFact> {
     let port = route.completions_enter;
     let untranslated_stay = route.keeps_requests(path);

@@ -1,6 +1,6 @@
 //! Turns the texts of errors and clauses into sentences.
 
-/// The text with a capital letter.
+/// The text with a capital first letter.
 pub fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())

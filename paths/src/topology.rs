@@ -21,11 +21,12 @@ pub struct RootBus {
     pub segment: u32,
     /// Bus number within the segment.
     pub bus: u8,
-    /// Functions that may be the first on the bus in the kernel's enumeration order; exactly one if the order is known.
+    /// Functions that may be the first on the bus in the kernel's enumeration order; several if the kernel's list does not show
+    /// which one is.
     pub possible_first: Vec<Bdf>,
-    /// Whether the kernel's enumeration order is known. Otherwise `possible_first` assumes the order of a boot: by address.
+    /// Whether the kernel's list of functions is readable. Otherwise `possible_first` assumes the order of a boot: by address.
     pub order_known: bool,
-    /// What the root bus belongs to.
+    /// The parent of the root bus in sysfs.
     pub parent: RootParent,
     /// CPU address minus bus address of MMIO below the host bridge, in bytes; `None` if no BAR register shows the bus address.
     pub offset: Option<i128>,
@@ -36,12 +37,12 @@ pub struct RootBus {
 /// The parent of a root bus in sysfs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum RootParent {
-    /// A host bridge of the processor or the chip set that the firmware describes.
+    /// A host bridge of the processor or the chipset that the firmware describes.
     #[default]
     Processor,
     /// A PCI function with a root bus of its own: a controller for Intel's Volume Management Device (VMD).
     Function(Bdf),
-    /// A host bridge that a device tree describes, as on boards.
+    /// A host bridge that a devicetree describes, as on boards.
     Platform,
     /// A channel of Hyper-V's VMBus, through which the hypervisor passes one function.
     HyperV,
@@ -54,7 +55,8 @@ pub struct Topology {
     index: HashMap<Bdf, usize>,
     /// For each function, the bridge above it; for a virtual function, the bridge above its physical function.
     above: Vec<Option<usize>>,
-    /// For each function, the last function of its chain: the one on the root bus, unless a bridge is unknown.
+    /// For each function, the top of its chain (itself and the bridges above it): the function on the root bus, unless a bridge
+    /// is unknown.
     top_of: Vec<usize>,
     root_of: Vec<usize>,
     roots: Vec<RootBus>,
@@ -109,7 +111,7 @@ impl Topology {
         let (above, unknown_parent) = (0..functions.len())
             .map(|at| match &chains[physical(at)] {
                 Chain { root: Some(_), parent: None, .. } => (None, false),
-                // A parent that does not exist means that the bridge is unknown.
+                // If the tree lacks the parent, the bridge is unknown.
                 Chain { root: Some(_), parent: Some(bdf), .. } => {
                     let above = index.get(bdf).copied();
                     (above, above.is_none())
@@ -132,7 +134,7 @@ impl Topology {
         topology
     }
 
-    /// Breaks each cycle of bridges by removing one link: wrong bus numbers in a damaged sysfs copy can put a bridge below itself.
+    /// Breaks each cycle of bridges at one link. Wrong bus numbers in a damaged sysfs copy can put a bridge below itself.
     fn break_cycles(&mut self) {
         // For each function, the start of the walk that reached it first.
         let mut reached_from: Vec<Option<usize>> = vec![None; self.functions.len()];
@@ -261,7 +263,7 @@ impl Topology {
         self.above[at]
     }
 
-    /// The last function of the chain: the one on the root bus, unless a bridge is unknown.
+    /// The top of the function's chain: the function on the root bus, unless a bridge is unknown.
     pub(crate) fn top(&self, at: usize) -> usize {
         self.top_of[at]
     }
@@ -317,8 +319,8 @@ impl Topology {
         smallest
     }
 
-    /// The VMD controller (Intel Volume Management Device) that contains the host bridge above a function. The functions behind it send
-    /// their requests with the requester ID of the controller (`pci_real_dma_dev` in `arch/x86/pci/common.c`).
+    /// The VMD controller (Intel Volume Management Device) that contains the host bridge above a function. The functions behind
+    /// it send their requests with the requester ID of the controller (`pci_real_dma_dev` in `arch/x86/pci/common.c`).
     pub fn vmd_above(&self, function: &Function) -> Option<Bdf> {
         // The driver of the controller assigns segments above those of the firmware (`vmd_enable_domain` in
         // `drivers/pci/controller/vmd.c`).

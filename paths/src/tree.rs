@@ -84,8 +84,8 @@ impl Tree {
         }
     }
 
-    /// Opens one path as [`Tree::open`] does, or joins several outputs of lspci on the same host, such as those of `lspci -vvv` and
-    /// `lspci -tv`.
+    /// Opens one path as [`Tree::open`] does, or joins several outputs of lspci on the same host, such as those of `lspci -vvv`
+    /// and `lspci -tv`.
     ///
     /// # Errors
     /// As for [`Tree::open`], or one of several paths is not the output of lspci.
@@ -157,13 +157,13 @@ impl Tree {
         }
     }
 
-    /// The tree with another kernel command line.
+    /// Replaces the kernel command line.
     pub fn with_command_line(self, text: &str) -> Self {
         self.with_file("proc/cmdline", text.trim())
     }
 
-    /// The tree with another processor: the text of `/proc/cpuinfo` or `lscpu`, vendor and family (`AuthenticAMD:25`), or the name
-    /// of the model. `None` if the text does not show the vendor.
+    /// Replaces the processor. `text` is the text of `/proc/cpuinfo` or `lscpu`, vendor and family (`AuthenticAMD:25`), or the
+    /// name of the model. `None` if the text does not show the vendor.
     pub fn with_processor(self, text: &str) -> Option<Self> {
         Some(self.with_file("proc/cpuinfo", &given::cpuinfo(text)?))
     }
@@ -242,7 +242,7 @@ impl Tree {
         }
     }
 
-    /// Whether the path exists. A dangling link counts.
+    /// Whether the path exists. A dangling link exists.
     pub fn has(&self, path: &str) -> bool {
         match path.rsplit_once('/') {
             Some((directory, name)) => self

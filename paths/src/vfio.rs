@@ -6,7 +6,7 @@ use std::io;
 use crate::tree::last_component;
 use crate::{Bar, Bdf, Cause, Explained, Explanation, IommuGroupId, Severity, Tree};
 
-/// The driver that gives user space access to PCI functions.
+/// The VFIO driver for PCI functions.
 pub const VFIO_PCI: &str = "vfio-pci";
 
 /// Drivers that start no DMA, so VFIO accepts them on other functions of a group that user space owns.
@@ -164,7 +164,7 @@ impl Tree {
         self.names(&format!("{}/vfio-dev", directory(bdf))).into_iter().find(|name| name.starts_with("vfio"))
     }
 
-    /// Whether vfio-pci or a variant of it is bound to a function.
+    /// Whether a VFIO driver is bound to a function: vfio-pci, a variant of it, or another driver that creates a VFIO device.
     pub fn has_vfio_driver(&self, bdf: Bdf) -> bool {
         self.driver(bdf).as_deref().is_some_and(is_vfio_driver) || self.vfio_cdev(bdf).is_some()
     }
@@ -260,7 +260,7 @@ impl Tree {
         Ok(None)
     }
 
-    /// Whether a file descriptor was opened with `O_PATH`, as udev does to set permissions. It does not open the device.
+    /// Whether a file descriptor was opened with `O_PATH`, as udev does to set permissions. Such a descriptor opens no device.
     fn is_path_only(&self, pid: u32, fd: &str) -> bool {
         let info = self.text(&format!("proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
@@ -399,7 +399,7 @@ mod tests {
         let files = Files::new();
         let bdf = files.function("0000:03:00.0", Some(9), Some("vfio-pci"));
         assert!(files.tree().vfio_users(bdf).unwrap().is_empty());
-        // A process that has exited has no such directory.
+        // A process that has exited has no directory `fd`.
         files.file("proc/10/comm", "qemu\n");
         assert!(files.tree().vfio_users(bdf).unwrap().is_empty());
         // Listing a file in place of the directory fails with ENOTDIR.

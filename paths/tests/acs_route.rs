@@ -170,7 +170,7 @@ fn untranslated_requests_with_an_iova_leave_a_switch_that_does_not_redirect_them
     assert!(notes.contains("translated requests stay below the switch"), "{notes}");
 }
 
-/// A switch below a port of another switch. Exporter and importer are any of `LEAVES`.
+/// A switch below a port of another switch. Exporter and importer are any two of `LEAVES`.
 fn nested(acs: [Option<u16>; 4]) -> Machine {
     let port = |control: Option<u16>| {
         move |port: support::Function| match control {
@@ -194,7 +194,7 @@ fn nested(acs: [Option<u16>; 4]) -> Machine {
 
 const LEAVES: [&str; 3] = ["0000:05:00.0", "0000:06:00.0", "0000:07:00.0"];
 
-/// Index in `acs` of [`nested`] of the port at which the requests of an importer enter the switch above both.
+/// Index in the parameter `acs` of [`nested`]: the port at which the requests of the importer enter the nearest common switch.
 fn entry(from: usize, to: usize) -> usize {
     match (from, to) {
         (_, 2) => 3,

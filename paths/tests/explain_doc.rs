@@ -69,7 +69,7 @@ fn word(cause: Option<Cause>) -> String {
 fn wordings(message: &Message) -> String {
     let text = |text: &&str| format!("`{}`", text.trim_end_matches('$').trim().replace('*', "…").replace('\t', " "));
     let mut texts: Vec<_> = message.texts.iter().map(text).collect();
-    // Wordings that differ only in `$` or a trailing space look the same here.
+    // Wordings that differ only in `$` or a trailing space are the same in the document.
     texts.dedup();
     cell(&texts.join(", "))
 }

@@ -1,4 +1,5 @@
-//! GPUs as exporters, through their own driver, and as importers, on the snapshots of hosts with GPUs in `fixtures/hosts`.
+//! GPUs as exporters, through their own driver, and as importers, on the snapshots of hosts with GPUs in `fixtures/hosts`. The
+//! name of a host's folder starts with the number of the host.
 
 mod support;
 
@@ -46,7 +47,7 @@ const OF_VFIO: [&str; 7] =
 const CAUSES_OF_VFIO: [Cause; 5] =
     [Cause::KernelTooOld, Cause::NoIommu, Cause::Noiommu, Cause::DriverNotVfio, Cause::GroupNotViable];
 
-/// Every pair of a GPU that its own driver exports and another endpoint.
+/// All pairs of a GPU whose own driver exports its memory and another endpoint.
 fn pairs(inventory: &Inventory) -> Vec<(Bdf, Bdf)> {
     let functions = || inventory.topology.functions().iter().filter(|function| !function.is_bridge());
     let gpus = functions().filter(|function| ExporterRule::of(function, None).is_gpu());
@@ -191,7 +192,7 @@ fn a_gpu_imports_through_its_own_driver() {
     );
 }
 
-/// Host 07: eight MI325X; most NICs pin, which only VFIO rejects.
+/// Host 07: eight MI325X; the drivers of most NICs pin, and only VFIO rejects that.
 #[test]
 fn an_importer_that_pins_can_import_memory_of_a_gpu() {
     let tree = tree("07-turin-mi325x-bnxt/host");

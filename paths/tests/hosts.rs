@@ -190,7 +190,7 @@ fn every_pair_has_the_path_of_the_kernels_rules() {
 #[test]
 fn a_snapshot_of_a_host_gives_the_same_findings() {
     for (host, variant) in variants() {
-        // A snapshot contains a file of facts that a manual copy lacks, so some checks report more.
+        // Skip manual copies: a snapshot contains a file of facts that they lack, so some checks would report more.
         let tree = tree(&host, &variant);
         if !tree.has("peerpath/facts.json") {
             continue;
@@ -337,7 +337,7 @@ fn advises_only_what_the_platform_permits() {
     expect(&doctor("13-aws-f1", "host"), "iommu", Fail, &["AWS", ".metal"]);
 }
 
-/// A guest or a board with two functions below two root ports.
+/// A machine without an IOMMU, with two functions below two root ports.
 fn machine(cpuinfo: &str) -> Machine {
     Machine::new(cpuinfo)
         .add("0000:00:01.0", None, Kind::RootPort, |port| port.ids((0x8086, 0x1234)))
@@ -707,7 +707,7 @@ fn devices_are_found_below_their_function() {
     assert_eq!(Inventory::read(&tree).function_under("verbs:mlx5_0"), Some(bdf("0000:01:00.0")));
 }
 
-/// Each kept host gets parameters that are not public, with its own command line and with one full of mistakes.
+/// Tests the hosts of the fixtures with their own command line and one full of mistakes, each with non-public parameters.
 #[test]
 fn findings_do_not_depend_on_parameters_that_are_not_public() {
     let mistakes = "pcie_acs_override=downstream,multifunction iommu=on intel_iommu=pt 'pci=disable_acs_redir=01:00.0;02:00.0' \

@@ -102,7 +102,7 @@ fn every_message_is_complete_and_found_by_its_own_wording() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// A message of these tables with the first asterisk replaced.
+/// A message of the tables with its asterisks replaced, after other text.
 fn filled() -> impl Strategy<Value = String> {
     let texts: Vec<&str> = kernel_log::messages().flat_map(|message| message.texts.iter().copied()).collect();
     (prop::sample::select(texts), ".{0,40}", ".{0,40}")

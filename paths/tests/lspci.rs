@@ -1,4 +1,5 @@
-//! The output of lspci never contradicts the snapshot of the same host: it gives the same path, or `unknown` with the missing facts.
+//! The output of lspci never contradicts the snapshot of the same host: it gives the same path, or `unknown` with the missing
+//! facts.
 //!
 //! `fixtures/lspci` holds the output of lspci for the snapshots in the folders beside it; `fixtures/lspci/make` writes it. An
 //! archive contains the outputs for one host.
@@ -81,7 +82,7 @@ fn reports(tree: &Tree) -> BTreeMap<(Bdf, Bdf), PathReport> {
     pairs.map(|(from, to)| ((from, to), predictor.explain(from, to).unwrap())).collect()
 }
 
-/// The host as its lspci output and the two files beside it show it.
+/// The host as its lspci output shows it, with the command line and the processor of the snapshot.
 fn host_of(texts: &[PathBuf], snapshot: &Tree) -> Tree {
     let tree = Tree::open_all(texts).unwrap();
     let tree = tree.with_command_line(&snapshot.text("proc/cmdline").unwrap_or_default());
@@ -97,7 +98,7 @@ fn compare(what: &str, shown: &Tree, right: &Inventory) {
     let (found, right) = (shown.predictor(Request::default()), right.predictor(Request::default()));
     let all: Vec<Bdf> = found.importers().collect();
     for (from, to) in all.iter().flat_map(|from| all.iter().map(move |to| (*from, *to))) {
-        // Without classes, bridges count as endpoints.
+        // If the lspci output shows no classes, `all` includes bridges.
         let (Some(prediction), Some(expected)) = (found.predict(from, to), right.predict(from, to)) else { continue };
         let is_same = (prediction.path, prediction.cause) == (expected.path, expected.cause);
         if is_same && prediction.path != PathName::Unknown {
@@ -217,7 +218,7 @@ fn bars_groups_and_drivers_are_those_of_the_snapshot() {
 
 #[test]
 fn virtual_functions_belong_to_their_physical_function() {
-    // Four virtual functions with offset 256 and stride 1: the first is on the next bus.
+    // Two virtual functions with offset 256 and stride 1: the first is on the next bus.
     let text = "\
 00:00.0 0600: 1022:1480
 	Control: I/O- Mem+ BusMaster+
@@ -402,7 +403,7 @@ proptest! {
         analyze(text.as_bytes());
     }
 
-    /// An output that ends anywhere, or lacks some of its lines, gives the same paths, or unknown ones.
+    /// An lspci output that is cut off at any byte gives the same paths, or unknown ones.
     #[test]
     fn a_shortened_text_does_not_contradict_the_snapshot(end in 0_usize..60_000, which in 0_usize..4) {
         let name = ["01_switch_epyc", "03_2rp_sky", "04_pxb_epyc", "09_acsswitch_epyc"][which];

@@ -67,7 +67,7 @@ fn build(cpu: &str, steps: &[Step]) -> Machine {
                 }
                 let at = below % ports.len();
                 let (above, bus, numa, used) = ports[at].clone();
-                // A port with endpoints keeps them.
+                // A port that has endpoints gets no switch.
                 let (Some(inner), Some(first), Some(second)) = (buses.next(), buses.next(), buses.next()) else {
                     continue;
                 };

@@ -196,7 +196,7 @@ fn a_virtual_function_has_the_position_of_its_physical_function() {
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .endpoint("0000:01:00.0", "0000:00:01.0")
         .endpoint("0000:01:00.1", "0000:00:01.0")
-        // No bridge has this bus number.
+        // No bridge has this bus as its secondary bus.
         .add("0000:02:10.0", Some("0000:00:01.0"), Kind::Endpoint, |function| {
             function.virtual_function_of("0000:01:00.0")
         })

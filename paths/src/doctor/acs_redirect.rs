@@ -56,7 +56,8 @@ fn redirects(at: &Context<'_>, bdf: Bdf) -> bool {
     at.topology().function(bdf).is_some_and(|function| function.redirects().present().is_some())
 }
 
-/// Checks every switch that has, below different ports, a function with memory and another function of interest.
+/// Returns a finding for each switch with an ACS redirect between a function with memory and another function of interest below a
+/// different port.
 fn of_switches(at: &Context<'_>) -> Vec<Verdict> {
     let affected = below::switches_with_redirect(at.topology());
     if affected.is_empty() {

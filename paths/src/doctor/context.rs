@@ -43,7 +43,7 @@ pub(super) struct Context<'a> {
     pub(super) facts: Option<Facts>,
     /// Statements about the route of the packets between exporter and importer.
     pub(super) route_facts: Vec<RouteFact>,
-    /// The kind of machine that advice depends on.
+    /// The kind of machine, which decides the advice; `None` for an ordinary server or desktop.
     pub(super) platform: Option<Platform>,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The driver that exports the selected memory; VFIO if no exporter is selected.
+    /// The exporter rule of the selected memory; the rule of VFIO if no exporter is selected.
     pub(super) fn rule(&self) -> ExporterRule {
         match self.exporter {
             Some(exporter) => ExporterRule::of(exporter, self.bar),
@@ -135,7 +135,8 @@ impl<'a> Context<'a> {
         self.takes(PathName::BusAddress) || self.facts.as_ref().is_some_and(|facts| facts.translated == Some(true))
     }
 
-    /// Whether the DMA API may translate for an importer: for the selected one, or for any function if none is selected.
+    /// Whether the domain of an importer may translate. Checks every function if no importer is selected. A selected importer
+    /// counts as translating, except on a platform with DMA operations of its own.
     pub(super) fn some_importer_may_translate(&self) -> bool {
         let direct = self.host().cpu.as_ref().is_some_and(|cpu| cpu.legacy_dma.is_some());
         let may_translate = |function: &Function| match function.membership {
@@ -156,7 +157,7 @@ impl<'a> Context<'a> {
     }
 
     /// The remedy that replaces the advice to bind a function to vfio-pci if no setting of the platform enables an IOMMU; `None`
-    /// if an IOMMU is or may be possible. The check `iommu` reports such a platform.
+    /// if an IOMMU is or may be possible. The check `iommu` reports a platform without an IOMMU.
     pub(super) fn instead_of_vfio(&self) -> Option<&'static str> {
         let functions = self.topology().functions();
         let none =
@@ -165,7 +166,6 @@ impl<'a> Context<'a> {
         impossible.then_some("VFIO cannot work on this platform; see the check iommu.")
     }
 
-    /// Functions with an RDMA device.
     pub(super) fn rdma_functions(&self) -> Vec<&'a Function> {
         self.topology().functions().iter().filter(|function| !rdma_devices(function).is_empty()).collect()
     }

@@ -9,7 +9,7 @@ pub(super) fn has_memory(function: &Function) -> bool {
     if function.is_bridge() {
         return false;
     }
-    // Memory controllers (FPGAs) and coprocessors.
+    // Base classes 0x05 (memory controllers, which FPGAs use) and 0x0b (processors).
     let class = function.class.map(|class| class >> 16);
     function.is_accelerator()
         || matches!(class, Some(0x05 | 0x0b))

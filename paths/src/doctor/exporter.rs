@@ -69,7 +69,7 @@ pub(super) fn exists(at: &Context<'_>) -> Vec<Verdict> {
     }]
 }
 
-/// Size of the BAR of a GPU's memory if the firmware does not resize BARs.
+/// Default size of the BAR of a GPU's memory, which the firmware can raise (resizable BAR).
 const NOT_RESIZED_BYTES: u64 = 256 << 20;
 
 pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
@@ -101,7 +101,7 @@ pub(super) fn rule(at: &Context<'_>) -> Vec<Verdict> {
     [verdict].into_iter().chain(super::gpu::numbered(at, at.exporter_device, at.exporter)).collect()
 }
 
-/// The BAR through which other devices access the memory of a GPU.
+/// Checks the BAR through which other devices access the memory of a GPU.
 fn memory_of_gpu(exporter: &Function, rule: ExporterRule) -> Vec<Verdict> {
     let bar = match rule {
         ExporterRule::Nvidia => super::gpu::memory_bar_of(&exporter.bars),
@@ -199,7 +199,7 @@ pub(super) fn group(at: &Context<'_>) -> Vec<Verdict> {
         |function: &&Function| at.exporter.is_none() && function.driver.as_deref().is_some_and(blockers::exports);
     let exporters = selected.chain(at.topology().functions().iter().filter(bound));
     let drivers = blockers::GroupDrivers::of(at.topology());
-    // An exporter that is bound to vfio-pci is not in the list of its group, so the list is the same for all of the group.
+    // The list contains no function that is bound to vfio-pci, so it is the same for every such exporter of the group.
     let mut lists: HashMap<u32, String> = HashMap::new();
     // The check `iommu` reports a function without a group.
     exporters

@@ -21,7 +21,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Every status, in this order.
+    /// Every status, from worst to best.
     pub const ALL: [Self; 4] = [Self::Fail, Self::Warn, Self::Unknown, Self::Pass];
 
     /// The status in JSON and on the terminal.

@@ -57,7 +57,7 @@ fn live<'a>(at: &Context<'a>) -> Option<Result<&'a Gpus, &'a Explanation>> {
     Some(at.live?.gpus.as_ref())
 }
 
-/// The selected GPUs; every GPU if no importer is selected.
+/// The selected GPUs; every GPU if none is selected; no GPU if the selection excludes GPUs with NVIDIA's driver.
 fn gpus<'a>(at: &Context<'a>) -> Vec<&'a GpuFacts> {
     let Some(Ok(gpus)) = live(at) else { return Vec::new() };
     if is_irrelevant(at) {
@@ -113,7 +113,7 @@ pub(super) fn driver(at: &Context<'_>) -> Vec<Verdict> {
     }
 }
 
-/// States which function the name of a selected GPU refers to, because a snapshot does not contain CUDA's own numbers.
+/// States which function the name of a selected GPU refers to, because a snapshot does not contain the device numbers of CUDA.
 pub(super) fn numbered(at: &Context<'_>, device: Option<&str>, function: Option<&Function>) -> Option<Verdict> {
     let (name, bdf) = (device.filter(|device| !at.tree.is_live() && device.starts_with("cuda:"))?, function?.bdf);
     let detail = format!("{name} is {bdf} if GPUs are numbered by address, as nvidia-smi does.");

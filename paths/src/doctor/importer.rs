@@ -145,9 +145,9 @@ fn without_rdma(at: &Context<'_>, importer: &Function) -> Verdict {
     }
 }
 
-/// How a GPU imports. Sources: `amdgpu_gem_prime_import` and `xe_gem_prime_import` attach dynamically and allow peer-to-peer
-/// memory; `i915_gem_prime_import` and `drm_gem_prime_import` attach statically; NVIDIA's open kernel modules return
-/// NOT_SUPPORTED for the import of a dma-buf, except on Tegra.
+/// The finding for a GPU as the importer. Sources: `amdgpu_gem_prime_import` and `xe_gem_prime_import` attach dynamically and
+/// allow peer-to-peer memory; `i915_gem_prime_import` and `drm_gem_prime_import` attach statically; NVIDIA's open kernel modules
+/// return NOT_SUPPORTED for the import of a dma-buf, except on Tegra.
 fn gpu(at: &Context<'_>, importer: &Function) -> Verdict {
     let bdf = importer.bdf;
     match (ExporterRule::of(importer, None), importer.driver.as_deref()) {
@@ -322,7 +322,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
 }
 
 /// The finding for an RDMA driver that pins memory of a GPU. amdgpu pins memory of the GPU since Linux 6.15
-/// (`amdgpu_dma_buf_pin`), and xe in Linux 7.2 (`xe_dma_buf_pin`); before, they pin a copy in host memory.
+/// (`amdgpu_dma_buf_pin`), and xe since Linux 7.2 (`xe_dma_buf_pin`). Older versions pin a copy in host memory.
 fn pinned(at: &Context<'_>, device: &str, name: &str) -> Verdict {
     let rule = at.rule();
     let since = match rule {

@@ -5,7 +5,6 @@ use super::context::rdma_devices;
 use crate::vfio::is_vfio_driver;
 use crate::{ExporterRule, Function};
 
-/// The kind of an importer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ImporterKind {
     /// A function with an RDMA device.

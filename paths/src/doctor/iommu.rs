@@ -77,7 +77,7 @@ pub(super) fn in_use(at: &Context<'_>) -> Vec<Verdict> {
     }]
 }
 
-/// The finding for an exporter without a group. If other functions have one, an IOMMU is enabled and does not cover this function.
+/// The finding for an exporter without a group. If other functions have a group, the enabled IOMMU does not cover this one.
 fn uncovered(at: &Context<'_>, exporter: &Function) -> Verdict {
     if !at.topology().groups().values().any(|group| holds_function(at, group)) {
         return off(at, exporter.bdf.to_string(), other_groups(at));
@@ -124,8 +124,8 @@ fn unknown(subject: String) -> Verdict {
     )
 }
 
-/// The finding for a function, or a host, without an IOMMU above its PCI functions. `other_groups` is the number of groups that
-/// hold other devices.
+/// The finding for a function without an IOMMU, or for a host whose PCI functions no IOMMU covers. `other_groups` is the number
+/// of IOMMU groups without a PCI function.
 fn off(at: &Context<'_>, subject: String, other_groups: Option<usize>) -> Verdict {
     let (why, remedy) = match boot_options_that_disable(at.host()) {
         disabling if !disabling.is_empty() => {
@@ -172,7 +172,7 @@ fn boot_options_that_disable(host: &Host) -> Vec<&'static str> {
     let words = |name: &'static str| line.values(name).flat_map(|value| value.split(','));
     let switched = |word: &&str| word.starts_with("off") || word.starts_with("on");
     let intel = words("intel_iommu").filter(switched).last().is_some_and(|word| word.starts_with("off"));
-    // The virtual IOMMU of a guest can have another vendor than its processor.
+    // The virtual IOMMU of a guest can be from another vendor than its processor.
     let is_guest = cpu.is_some_and(Cpu::is_guest);
     let of_vendor = |vendors: [&str; 2]| is_guest || vendor.is_none_or(|vendor| vendors.contains(&vendor));
     let options = [

@@ -149,7 +149,7 @@ pub(super) fn options(at: &Context<'_>) -> Vec<Verdict> {
     found
 }
 
-/// One finding for all missing options with the same status, because booting one kernel that has them fixes all of them.
+/// One finding for all missing options with the same status, because one kernel with all these options fixes the problem.
 fn lacking(at: &Context<'_>, status: Status) -> Option<Verdict> {
     let host = at.host();
     let missing: Vec<_> = NEEDS

@@ -1,5 +1,5 @@
-//! Checks of the PCIe links: speed and width, the maximum payload size (MPS) between senders and receivers, and how the importer
-//! reads and orders.
+//! Checks of the PCIe links: speed and width, the maximum payload size (MPS) between senders and receivers, and the importer's
+//! maximum read request size and relaxed ordering.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::hops::pcie_hops;
 use super::{Context, Verdict};
 use crate::{Bdf, Capability, Function, Link, PathName, Pcie, PortType};
 
-/// The link above a function, compared with what both ends support.
+/// Speed and width of the link above a function, and the maximum that both ends support.
 struct Compared {
     now: Link,
     possible: Link,
@@ -99,8 +99,9 @@ fn shown(link: Link) -> String {
     format!("{speed} x{}", link.lanes)
 }
 
-/// A sender and a receiver of TLPs on the path. A switch forwards a TLP whole, so the receiver rejects a payload above its own
-/// MPS as a malformed TLP (PCIe Base Specification, 2.2.2). A root complex may split a TLP between two root ports.
+/// A sender of TLPs whose MPS exceeds that of a receiver on the path. A switch forwards a TLP whole, so the receiver rejects a
+/// payload above its own MPS as a malformed TLP (PCIe Base Specification, 2.2.2). A root complex may split a TLP between two root
+/// ports.
 struct Mismatch {
     sender: (Bdf, u16),
     receiver: (Bdf, u16),
@@ -149,7 +150,8 @@ pub(super) fn max_payload(at: &Context<'_>) -> Vec<Verdict> {
     )]
 }
 
-/// Whether the kernel gives every function the largest payload size that the port above it accepts, without regard to peers.
+/// Whether pci=pcie_bus_perf is set: the kernel then sets the MPS of each function to the largest size that the port above it
+/// accepts, without regard to peers.
 fn boots_with_perf(at: &Context<'_>) -> bool {
     let line = at.host().command_line.as_ref();
     line.is_some_and(|line| line.values("pci").flat_map(|value| value.split(',')).any(|word| word == "pcie_bus_perf"))
@@ -167,8 +169,8 @@ fn at_the_root(at: &Context<'_>, hops: &[(Bdf, Pcie)]) -> Vec<Vec<(Bdf, Pcie)>> 
     vec![part(from), part(to)]
 }
 
-/// The first sender in a part of the path whose payloads exceed the maximum of another function in this part. Endpoints and root
-/// ports send.
+/// The first sender in a part of the path whose MPS exceeds that of another function in this part. Endpoints and root ports send;
+/// switch ports and bridges only forward.
 fn mismatch(part: &[(Bdf, Pcie)]) -> Option<Mismatch> {
     let smallest = part.iter().min_by_key(|(_, pcie)| pcie.max_payload_bytes)?;
     let sends = |port_type: PortType| {

@@ -1,8 +1,8 @@
 //! Checks whether a host can export a BAR, import it and observe the path. The checks change nothing.
 //!
-//! [`CHECKS`] lists all of them in the order in which a user should fix problems. Help, JSON and text follow this table. A check
-//! that does not apply returns no finding; for example, the exporter checks return none if there is no exporter. A check without
-//! the necessary information returns *unknown*.
+//! [`CHECKS`] lists all of them in the order in which a user should fix problems. Help, JSON and text output have the same order.
+//! A check that does not apply returns no finding; for example, the exporter checks return none if there is no exporter. A check
+//! without the necessary information returns *unknown*.
 
 mod acs_redirect;
 mod ats_required;
@@ -111,8 +111,8 @@ pub static CHECKS: &[Check] = &[
     check("observation", "the kernel's tracing can observe the path", process::observation),
 ];
 
-/// Runs every check. `live` contains facts that only the running host provides; without them the checks that need them return
-/// *unknown*.
+/// Runs every check. `live` contains facts that only the running host provides; without `live`, the checks that need these facts
+/// return *unknown*.
 pub fn run_checks(tree: &Tree, inventory: &Inventory, selection: &Selection, live: Option<&LiveFacts>) -> Vec<Finding> {
     let context = Context::new(tree, inventory, selection, live);
     let mut findings = Vec::new();

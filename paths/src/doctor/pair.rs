@@ -22,7 +22,7 @@ pub(super) fn path(at: &Context<'_>) -> Vec<Verdict> {
     }
 }
 
-/// The finding if the P2PDMA decision does not apply to the exporting GPU driver; `None` if the decision applies.
+/// The finding for a pair whose outcome differs from the P2PDMA decision because of a GPU driver; `None` if the decision applies.
 fn by_gpu_driver(at: &Context<'_>, subject: &str, report: &PathReport) -> Option<Verdict> {
     const VERIFY: &str =
         "Verify the data of a transfer. If it fails or is slow, stage the transfers through host memory.";

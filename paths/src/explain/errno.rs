@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_leads_back_to_its_number() {
+    fn every_name_parses_to_its_number() {
         let named = (-600..600).filter_map(|errno| Some((errno, errno_name(errno)?)));
         for (errno, name) in named {
             assert_eq!(parse_errno(&name), Some(errno), "{name}");

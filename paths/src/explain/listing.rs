@@ -1,4 +1,4 @@
-//! Lists what the tables know about an errno, and all errnos that they know.
+//! Lists the meanings of an errno, and all rows of the tables.
 
 use super::{Facts, Step, documented, rows};
 use crate::Explanation;
@@ -37,7 +37,7 @@ pub struct DocumentedErrno {
     pub explanation: Explanation,
 }
 
-/// Every row of the tables. For one step and errno, the first row that applies counts.
+/// Every row of the tables. For one step and errno, the first row whose condition is met applies.
 pub fn documented_errnos() -> impl Iterator<Item = DocumentedErrno> {
     let at_a_step = rows::ROWS.iter().map(|row| DocumentedErrno {
         errno: row.errno,

@@ -4,10 +4,10 @@ use std::io;
 
 use super::errno::{ENOTSUPP, LAST_OF_USER_SPACE, errno_name, parse_errno};
 
-/// A longer text is a log, which can contain several errors.
+/// Number of bytes that are searched. A longer text is probably a log with several errors.
 const MAX_BYTES: usize = 1024;
 
-/// Words before the number of an errno.
+/// Words that precede the number of an errno.
 const BEFORE_A_NUMBER: &[&str] = &["errno", "error", "err", "status", "ret", "rc", "code", "returned"];
 
 /// The errno in a message of a program; `None` if it contains none. In this order: the name of an errno, the description that

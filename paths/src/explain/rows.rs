@@ -26,7 +26,7 @@ pub(super) struct Row {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Common {
     pub(super) errno: i32,
-    /// Steps at which the severity is [`Unavailable`] although [`if_undocumented`] is [`Failed`].
+    /// Steps at which the severity is [`Unavailable`] although [`if_undocumented`] returns [`Failed`].
     unavailable_at: &'static [Step],
     pub(super) cause: Option<Cause>,
     pub(super) why: &'static str,
@@ -44,8 +44,8 @@ impl Common {
     }
 }
 
-/// The severity of an errno without a documented meaning. A failed open shows that the host does not support the operation. A
-/// failed operation on an open device is a failure of the run.
+/// The severity of an errno without a documented meaning. At some steps a failure usually means that the host does not support
+/// the operation ([`Unavailable`]). At the other steps it is a failure of the run ([`Failed`]).
 pub(super) fn if_undocumented(step: Step) -> Severity {
     match step {
         Step::BindDriver
@@ -117,7 +117,7 @@ fn direct(facts: &Facts) -> bool {
 
 /// First sentence of the explanation of every errno at the export of memory of a GPU.
 pub(super) const GPU_EXPORT: &str = "The cause is not documented: the GPU's driver exports its memory, without VFIO.";
-/// The conditions of the export of memory of a GPU that NVIDIA documents.
+/// The conditions that NVIDIA documents for the export of GPU memory.
 pub(super) const GPU_EXPORT_CONDITIONS: &str = "cuMemGetHandleForAddressRange requires a GPU with the attribute \
      CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED, and an address and a size that are multiples of the page size of the host.";
 pub(super) const CHECK_GPU_EXPORT: &str =

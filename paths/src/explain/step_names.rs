@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::{MemoryKind, Step};
 
-/// Every step with its name and its aliases, in the order of a transfer.
+/// Every step with its name and its aliases, in the order in which a run performs the steps.
 const NAMES: &[(Step, &str, &[&str])] = &[
     (Step::BindDriver, "bind-driver", &["bind", "unbind", "driver_override", "probe"]),
     (Step::SetDomainType, "set-domain-type", &["domain", "domain-type", "iommu-group-type"]),
@@ -141,9 +141,9 @@ pub fn call_in(text: &str) -> Option<NamedCall> {
     found.all(|call| call.step == first.step).then_some(first)
 }
 
-/// The call whose name ends the word: `reg_dmabuf_mr` in `mlx5dv_reg_dmabuf_mr`. The longest name counts.
+/// The call whose name ends the word: `reg_dmabuf_mr` in `mlx5dv_reg_dmabuf_mr`. The longest matching name takes precedence.
 fn call_at_the_end(word: &str) -> Option<NamedCall> {
-    // Short words such as "map" also occur in other sentences.
+    // Aliases such as "map" are also ordinary words.
     let is_a_call = |name: &&str| name.contains('_') || OF_A_GPU.contains(name);
     let calls = NAMES.iter().flat_map(|(step, _, aliases)| aliases.iter().copied().map(|alias| (*step, alias)));
     calls
@@ -152,7 +152,7 @@ fn call_at_the_end(word: &str) -> Option<NamedCall> {
         .map(|(step, name)| NamedCall::new(step, name))
 }
 
-/// No step has this name.
+/// The error for a name that no step has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no step has the name {given:?}: use one of {}", names().collect::<Vec<_>>().join(", "))]
 pub struct UnknownStepError {
@@ -164,7 +164,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Step {
-    /// Every step, in the order of a transfer.
+    /// Every step, in the order in which a run performs them.
     pub fn all() -> impl Iterator<Item = Self> {
         NAMES.iter().map(|(step, ..)| *step)
     }
@@ -205,14 +205,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_leads_to_one_step() {
+    fn every_name_and_alias_parses_to_its_step() {
         for (step, name, aliases) in NAMES {
             assert_eq!(step.name(), *name);
             for word in aliases.iter().chain([name]) {
                 assert_eq!(word.parse(), Ok(*step), "{word}");
             }
         }
-        // The name of the step in the source.
+        // The name of the enum variant is also accepted.
         for step in Step::all() {
             assert_eq!(format!("{step:?}").parse(), Ok(step));
         }

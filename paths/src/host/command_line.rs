@@ -3,18 +3,18 @@
 use crate::KernelVersion;
 use crate::kernel_rules::{KernelRules, SwiotlbWords};
 
-/// The parameters in order, split as the kernel does: at white space outside of double quotes, up to a separate `--`.
+/// The parameters of the kernel command line, in order. They are split as the kernel does: at white space outside of double
+/// quotes, up to a separate `--`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
     parameters: Vec<(String, String)>,
 }
 
-/// The longest command line that is read, in bytes. The kernel's `COMMAND_LINE_SIZE` is 2048 bytes on arm64 and on x86, and a few KiB
-/// elsewhere.
+/// The longest command line that is read, in bytes. `COMMAND_LINE_SIZE` is 2048 on x86 and arm64, and a few KiB elsewhere.
 const LIMIT_BYTES: usize = 64 << 10;
 
 impl CommandLine {
-    /// Whether a kernel accepts a command line of this length. Text that is longer is not read.
+    /// Whether the text is short enough for a kernel command line. Longer text is not read.
     pub(crate) fn is_possible(text: &str) -> bool {
         text.len() <= LIMIT_BYTES
     }
@@ -44,7 +44,8 @@ impl CommandLine {
     }
 
     /// Whether swiotlb is forced: one `swiotlb=` parameter has the mode `force`, and none has `noforce`, which takes precedence.
-    /// A kernel compares the mode as a whole word or as a prefix; `None` if `kernel` is unknown and the results differ.
+    /// Depending on its version, the kernel compares the mode as a whole word or as a prefix; `None` if `kernel` is unknown and
+    /// the results differ.
     pub fn swiotlb_forced(&self, kernel: Option<KernelVersion>) -> Option<bool> {
         let forced = |words| {
             let modes: Vec<_> = self.values("swiotlb").filter_map(|value| swiotlb_mode(value, words)).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// Keys of the lines of `/proc/cpuinfo` that this module reads. A copy of the file contains at least these.
+/// Keys of the lines of `/proc/cpuinfo` that this module reads. A snapshot keeps at least these lines.
 pub(crate) const KEYS: &[&str] = &[
     "vendor_id",
     "cpu family",
@@ -22,7 +22,7 @@ pub(crate) const KEYS: &[&str] = &[
 /// The first processor of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// `AuthenticAMD`, `GenuineIntel`; x86, and `IBM/S390`.
+    /// Vendor: `AuthenticAMD` or `GenuineIntel` (x86), `IBM/S390`; `None` on other architectures.
     pub vendor: Option<String>,
     /// CPU family, including the extended family; x86 only.
     pub family: Option<u32>,
@@ -86,7 +86,7 @@ impl LegacyDma {
 }
 
 impl Cpu {
-    /// AMD's CPU family of the first Zen, the oldest one that P2PDMA trusts.
+    /// CPU family of the first Zen processors, the oldest AMD family that P2PDMA trusts.
     const ZEN_FAMILY: u32 = 0x17;
 
     /// Parses `/proc/cpuinfo`: the first processor, and the lines at the end that describe the whole machine (POWER prints them).
@@ -109,8 +109,8 @@ impl Cpu {
         }
     }
 
-    /// Whether P2PDMA trusts every host bridge of the processor: AMD since Zen, but not Hygon and other architectures. `None` if
-    /// the family is unknown.
+    /// Whether P2PDMA trusts every host bridge of the processor. It trusts AMD processors since Zen, but neither Hygon nor other
+    /// vendors. `None` if the family is unknown.
     pub fn trusted_for_p2p(&self) -> Option<bool> {
         match (self.vendor.as_deref(), self.family) {
             (Some("AuthenticAMD"), Some(family)) => Some(family >= Self::ZEN_FAMILY),
@@ -119,12 +119,12 @@ impl Cpu {
         }
     }
 
-    /// Whether the processor is an x86 one.
+    /// Whether the architecture is x86, 32 or 64 bits.
     pub fn is_x86(&self) -> bool {
         self.architecture == Some(Architecture::X86)
     }
 
-    /// Whether the processor is one of a virtual machine; x86 only.
+    /// Whether the processor is that of a virtual machine, by the flag `hypervisor`; `false` on other architectures than x86.
     pub fn is_guest(&self) -> bool {
         self.has("hypervisor")
     }

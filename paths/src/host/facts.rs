@@ -12,7 +12,7 @@ use crate::Tree;
 /// Path of the facts in a snapshot.
 pub const FACTS_PATH: &str = "peerpath/facts.json";
 
-/// The relevant kernel options, without the prefix `CONFIG_`.
+/// Kernel options that the facts contain, without the prefix `CONFIG_`.
 const OPTIONS: &[&str] = &[
     "DMABUF_HEAPS",
     "DMABUF_HEAPS_SYSTEM",

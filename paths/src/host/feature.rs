@@ -33,13 +33,14 @@ impl Host {
     }
 }
 
-/// Whether the running kernel has the symbol of the dma-buf export; `None` if its symbols are not readable, or if they lack it,
-/// because vfio-pci may not be loaded.
+/// Whether the running kernel has the symbol of the dma-buf export. `None` if the symbols are not readable, or if the symbol is
+/// missing: vfio-pci may not be loaded.
 pub(super) fn export_symbol() -> Option<bool> {
     contains(BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?), EXPORT_SYMBOL).then_some(true)
 }
 
-/// Whether a list in the format of `/proc/kallsyms` contains a symbol: address, type, name, and for a module its name.
+/// Whether a list in the format of `/proc/kallsyms` contains a symbol. A line consists of address, type, symbol, and the module
+/// if the symbol belongs to one.
 fn contains(list: impl BufRead, symbol: &str) -> bool {
     // The lines are short; the limit guards against a file of another kind.
     const LIMIT_BYTES: u64 = 256 << 20;

@@ -37,7 +37,7 @@ pub enum Platform {
     PowerGuest,
     /// A server with Huawei's Kunpeng processors.
     Kunpeng,
-    /// Another board whose PCIe host bridge is described by a device tree.
+    /// Another board whose PCIe host bridge is described by a devicetree.
     Board,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Bdf;
 
-/// More addresses than any message of the kernel contains.
+/// Maximum number of functions per line. No kernel message names more.
 const MAX_FUNCTIONS: usize = 16;
 
 /// The PCI functions that a line names, each once, in the order of the line.
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_time_and_no_network_address_for_a_function() {
+    fn ignores_times_and_network_addresses() {
         for line in [
             "2026-11-30T10:04:05.1+00:00 host kernel: x",
             "Nov 30 10:04:05 host kernel: [   12.345678] x",

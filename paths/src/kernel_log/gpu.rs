@@ -6,7 +6,7 @@ use crate::Cause::{BarNotExportable, DeviceLost, DriverTooOld, TimedOut, Topolog
 
 const GPU: Family = Family::Gpu;
 
-/// Text after `Xid`, up to the number: `Xid (PCI:0000:cb:00): 79, pid=1`.
+/// Wordings of the messages with these Xid numbers: `NVRM: Xid (PCI:0000:cb:00): 79, pid=1`.
 macro_rules! xid {
     ($($number:literal),+) => { &[$(concat!("NVRM: Xid (PCI:*): ", $number, ",")),+] };
 }

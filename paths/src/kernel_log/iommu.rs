@@ -189,7 +189,8 @@ pub(super) const BLOCKED_ACCESSES: &[Message] = &[
 
 /// Other messages of the IOMMU drivers.
 pub(super) const OTHER_MESSAGES: &[Message] = &[
-    // A blocked access, but the function in the line is the IOMMU itself.
+    // This message reports a blocked access, but the function that it names is the IOMMU itself, so it is not in
+    // [`BLOCKED_ACCESSES`].
     blocked(
         &["riscv*iommu*Fault * devid: "],
         "The IOMMU blocked an access. The device ID is the bus, device and function number of the function.",
@@ -230,7 +231,7 @@ pub(super) const OTHER_MESSAGES: &[Message] = &[
         "The IOMMU blocked more accesses than the kernel reports. The messages before this line name the functions.",
         MAP_IT,
     ),
-    // Kernels before 4.x wrote the reason of a fault in a line of its own.
+    // Old kernels, such as 3.x, wrote the reason of a fault in a separate line.
     Message::failure(
         IOMMU,
         &["DMAR:*[fault reason*ccess beyond MGAW"],

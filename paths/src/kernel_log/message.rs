@@ -78,9 +78,9 @@ struct Placeholder {
     function: fn(&[Bdf]) -> Option<&Bdf>,
     /// Noun before the address.
     noun: &'static str,
-    /// Text for a line that does not name the function.
+    /// Text in the reason for a line that does not name the function.
     unnamed: &'static str,
-    /// Text for the function of any line.
+    /// Text in a remedy, and in an explanation that is not for a particular line.
     any: &'static str,
 }
 
@@ -94,12 +94,12 @@ const PLACEHOLDERS: &[Placeholder] = &[
     Placeholder { text: "{gpu}", function: |all| all.first(), noun: "GPU ", unnamed: "the GPU", any: "the GPU" },
 ];
 
-/// How an explanation refers to a function whose address is unknown.
+/// How a text refers to a function whose address is unknown.
 #[derive(Clone, Copy)]
 enum Unnamed {
-    /// The explanation is for one line: state that the line does not name the function.
+    /// The text is the reason for one line: state that the line does not name the function.
     Line,
-    /// The explanation is for every line with this message: refer to "the function".
+    /// The text is a remedy, or an explanation for every line with the message: refer to "the function".
     Any,
 }
 
@@ -141,7 +141,7 @@ impl Message {
         Self { family, texts, routine: true, cause: None, severity: None, why, remedy: "" }
     }
 
-    /// A refusal without a cause word.
+    /// A refusal without a [`Cause`].
     pub(super) const fn uncaused_refusal(
         family: Family,
         texts: &'static [&'static str],
@@ -151,7 +151,7 @@ impl Message {
         Self { family, texts, routine: false, cause: None, severity: Some(Unavailable), why, remedy }
     }
 
-    /// A failure without a cause word.
+    /// A failure without a [`Cause`].
     pub(super) const fn uncaused_failure(
         family: Family,
         texts: &'static [&'static str],
@@ -176,7 +176,7 @@ impl Message {
         }
     }
 
-    /// The explanation for any line with this message: it names no function.
+    /// The explanation of the message without a particular line. It names no function.
     pub fn general_explanation(&self) -> Explanation {
         Explanation { why: completed(self.why, &[], Unnamed::Any), ..self.explanation(&[]) }
     }

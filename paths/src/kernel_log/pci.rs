@@ -57,8 +57,8 @@ pub(super) const MESSAGES: &[Message] = &[
         "Another driver has claimed the BAR of {0}, often the boot console (efifb, simplefb).",
         "See /proc/iomem for the owner. For the boot console, boot with video=efifb:off or initcall_blacklist=sysfb_init.",
     ),
-    // setup-res.c, pci_assign_resource; before Linux 6.8 with the number before the kind: 6 is the ROM, higher ones are those of
-    // virtual functions and bridge windows
+    // setup-res.c, pci_assign_resource. Kernels before Linux 6.8 print a number instead of the kind: 6 is the ROM, and higher
+    // numbers are BARs of virtual functions and bridge windows.
     Message::fact(
         PCI,
         &[

@@ -122,7 +122,7 @@ pub(super) const MESSAGES: &[Message] = &[
         "{0} has no free memory keys (mkeys) or translation entries for another registration.",
         "Deregister unused memory, register fewer or larger regions, or raise the limit in the firmware (`mlxconfig`, LOG_MAX_*).",
     ),
-    // main.c and cmd.c, cmd_status_str
+    // net/ethernet/mellanox/mlx5/core/main.c and cmd.c, cmd_status_str
     Message::failure(
         RDMA,
         &["mlx5_core*op_mod(*) failed, status limits exceeded", "mlx5_core*op_mod(*) failed, status no resources"],
@@ -231,7 +231,7 @@ pub(super) const MESSAGES: &[Message] = &[
         "The Broadcom card rejected a memory registration.",
         "Register fewer or smaller regions, and update the firmware and the driver.",
     ),
-    // rxe, siw and the core
+    // rxe, siw and the RDMA core
     Message::failure(
         RDMA,
         &["rxe*rxe_create_qp: returned err = -22"],

@@ -40,7 +40,7 @@ const INTEL: u16 = 0x8086;
 const GOOGLE: u16 = 0x1ae0;
 const NVIDIA: u16 = 0x10de;
 
-/// The commit that adds each row, in the kernel's repository.
+/// The rows of the allowlist, each group with the kernel commit that adds it.
 static ROWS: &[Row] = &[
     // commit 494d63b0d5d0
     row(INTEL, 0x3c00, 0x3c01, true, version(5, 4)),
@@ -94,7 +94,7 @@ pub(crate) fn is_trusted(
     match kernel {
         Some(kernel) if kernel >= row.since => Some(true),
         Some(kernel) => READ.contains(&kernel).then_some(false),
-        // Only a kernel with the dma-buf export matters.
+        // Without a version, assume a kernel that can export dma-bufs. It has all rows up to that version.
         None => (row.since <= KernelVersion::VFIO_DMA_BUF).then_some(true),
     }
 }
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(trusted(0x8086, 0x29c0, true), Some(false));
         assert_eq!((trusted(0x8086, 0x3c00, true), trusted(0x8086, 0x3c00, false)), (Some(true), Some(false)));
         assert_eq!(trusted(0x1ae0, 0xbeef, false), Some(true));
-        // Odd device IDs such as 4941 belong to virtual functions of accelerators in the allowlist.
+        // 0x4941 is a virtual function of the listed accelerator 0x4940. The allowlist contains no virtual functions.
         assert_eq!(trusted(0x8086, 0x4941, true), Some(false));
     }
 

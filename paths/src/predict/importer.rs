@@ -35,7 +35,7 @@ pub(super) enum Reach {
     Unknown,
 }
 
-/// The smallest mask that drivers set, as the highest DMA address.
+/// The smallest mask that drivers set (32 bits), as the highest DMA address.
 const SMALLEST_MASK: u64 = u32::MAX as u64;
 
 /// The BAR that is mapped.
@@ -51,9 +51,9 @@ pub(super) struct MappedBar<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImporterFacts<'host> {
     pub(super) mapping: Mapping,
-    /// DMA mask that the bound driver set, as the highest DMA address. `None` if no driver of the device is bound: the mask then
-    /// has the kernel's initial value of 32 bits, which does not apply to an import, because the device's driver sets its own
-    /// mask.
+    /// DMA mask that the bound driver set, as the highest DMA address. `None` if the mask is not readable, or if no driver of the
+    /// device is bound. Without such a driver the mask has the kernel's initial value of 32 bits, which does not apply to an
+    /// import, because the device's driver sets its own mask.
     pub(super) mask: Option<u64>,
     /// Whether a driver of the device is bound and its DMA mask is not readable. Drivers set masks of at least 32 bits.
     pub(super) mask_unread: bool,
@@ -133,7 +133,7 @@ impl<'host> ImporterFacts<'host> {
     }
 
     /// Whether the address of an untranslated mapping is below the DMA mask and in the inbound ranges (`dma_direct_map_phys` and
-    /// `dma_capable`, kernel/dma/direct.c and include/linux/dma-direct.h). An unknown mask counts as 64 bits.
+    /// `dma_capable`, kernel/dma/direct.c and include/linux/dma-direct.h). A mask that no driver has set counts as 64 bits.
     pub(super) fn reach(&self, host: &Host, bar: MappedBar<'_>) -> Reach {
         let mask = self.mask.unwrap_or(u64::MAX);
         let Some(bar) = bar.bar else {
@@ -200,7 +200,7 @@ fn legacy(host: &Host) -> Option<LegacyDma> {
     host.cpu.as_ref()?.legacy_dma
 }
 
-/// The reserved ranges of every IOMMU group. Groups with the same ranges share them.
+/// The reserved ranges of every IOMMU group. Groups with the same ranges share one copy.
 struct GroupRanges {
     of_group: BTreeMap<u32, ReservedRanges>,
     /// The ranges of a function without a known group.
@@ -235,9 +235,9 @@ impl GroupRanges {
     }
 }
 
-/// The reserved regions of an IOMMU group. On x86 every IOMMU driver reserves the window of MSI addresses, so that window is known
-/// even without the file. Elsewhere the kernel places the window itself (`IOMMU_RESV_SW_MSI`), so it reserves no IOVA, although the
-/// file lists it.
+/// The reserved regions of an IOMMU group. On x86 every IOMMU driver reserves the window of MSI addresses, so that window is
+/// known even without the file `reserved_regions`. On other architectures the kernel itself places the window
+/// (`IOMMU_RESV_SW_MSI`) and reserves no IOVA for it, although the file lists it.
 fn reserved_iova(is_x86: bool, group: Option<&IommuGroup>) -> ReservedRanges {
     const MSI_OF_X86: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
     match group.and_then(|group| group.reserved.as_ref()) {

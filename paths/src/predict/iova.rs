@@ -24,14 +24,15 @@ impl ReservedRanges {
         Self(ranges.into())
     }
 
-    /// Identity of the ranges: values that share their memory have the same one.
+    /// Address of the ranges in memory. Values that share their memory have the same address, so a comparison does not read the
+    /// ranges.
     pub(super) fn identity(&self) -> *const (u64, u64) {
         self.0.as_ptr()
     }
 
-    /// Whether a range of `bytes` up to the address `limit` avoids all reserved ranges. The kernel aligns an IOVA to the next power
-    /// of two of its size (`alloc_iova` with `size_aligned`, drivers/iommu/iova.c), so a BAR of 2 GiB has only two places below
-    /// 4 GiB.
+    /// Whether the reserved ranges leave a free range of `bytes` up to the address `limit`. The kernel aligns an IOVA to the next
+    /// power of two of its size (`alloc_iova` with `size_aligned`, drivers/iommu/iova.c), so a BAR of 2 GiB has only two places
+    /// below 4 GiB.
     pub(super) fn leave_free(&self, bytes: u64, limit: u64) -> bool {
         let (Some(align), Some(bytes)) =
             (bytes.max(PAGE_BYTES).checked_next_power_of_two(), bytes.checked_next_multiple_of(PAGE_BYTES))

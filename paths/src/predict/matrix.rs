@@ -10,7 +10,7 @@ use crate::inbound::Inbound;
 use crate::{AcsControl, Bdf, Capability, Cause, GroupMembership, Locality, PathName};
 
 /// Functions with the same paths. All pairs of a function in one place and a function in another place have the same prediction
-/// and locality. So have all pairs of two functions within one place.
+/// and locality, and so do all pairs within one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The functions, ordered by address.
@@ -43,7 +43,7 @@ pub struct AlikePairs {
 #[derive(Debug, Clone)]
 pub struct PathMatrix {
     places: Vec<Place>,
-    /// Index in `kinds` for each pair of places, exporter by exporter; [`NO_PAIR`] if there is no pair.
+    /// Index in `kinds` for each pair of places, in rows: one row per place of the exporter. [`NO_PAIR`] if there is no pair.
     cells: Vec<u16>,
     kinds: Vec<MatrixCell>,
     reasons: Vec<AlikePairs>,
@@ -60,8 +60,8 @@ struct Likeness<'a> {
     root: usize,
     parent_unknown: bool,
     redirects: Capability<AcsControl>,
-    /// What the DMA API reads of the BAR: the number of bits of its last address, and its size. The comparison with a DMA mask
-    /// depends only on this number.
+    /// What the DMA API uses of the BAR: the number of bits of its last address, which decides the comparison with a DMA mask,
+    /// and its size.
     bar: Option<(u32, u64)>,
     /// Start of the BAR, if a host bridge declares inbound ranges that may not contain it.
     start: Option<u64>,
@@ -75,7 +75,7 @@ struct Likeness<'a> {
     tdisp: Option<&'a str>,
     numa_node: Option<u32>,
     is_virtual: bool,
-    /// The function itself, if others are below it.
+    /// The function itself, if others are below it: it is then like no other function.
     itself: Option<usize>,
     exports: bool,
     imports: bool,
@@ -104,7 +104,7 @@ impl<'host> Predictor<'host> {
         let positions = functions.iter().filter_map(|bdf| self.topology.position(*bdf));
         let mut classes = self.classes(positions.map(|at| (at, self.bars[at].is_some(), true)));
         let left_out = classes.iter().skip(limit).map(|class| class.members.len()).sum();
-        // An index has 16 bits. The number of kinds is far below that: it is bounded by paths, causes and distances.
+        // Cells store 16-bit indexes of kinds. Paths, causes and distances have far fewer combinations.
         classes.truncate(limit);
         let domains: Vec<Domain<'_>> = classes.iter().map(|class| self.domain(class.members[0])).collect();
         let mut matrix = PathMatrix {
@@ -164,7 +164,7 @@ impl<'host> Predictor<'host> {
         counts
     }
 
-    /// Groups functions that are alike. Each function comes with whether it exports and whether it imports.
+    /// Groups functions that are alike. An item of `functions` is the position, whether it exports, and whether it imports.
     fn classes(&self, functions: impl Iterator<Item = (usize, bool, bool)>) -> Vec<Class> {
         let mut has_below = vec![false; self.topology.functions().len()];
         for above in (0..has_below.len()).filter_map(|at| self.topology.above(at)) {
@@ -226,7 +226,7 @@ impl<'host> Predictor<'host> {
     }
 }
 
-/// A pair of different functions that represents all pairs of two classes, and the number of these pairs; `None` if there is none.
+/// A pair of different functions that represents all pairs of two classes, and the number of pairs; `None` without a pair.
 fn pairs(exporters: &Class, importers: &Class) -> Option<(usize, usize, u64)> {
     if !exporters.exports || !importers.imports {
         return None;
@@ -240,7 +240,7 @@ fn pairs(exporters: &Class, importers: &Class) -> Option<(usize, usize, u64)> {
     }
 }
 
-/// Number of bits of a value: it is at most a mask of `n` ones if it has at most `n` bits.
+/// Number of bits of a value. A value exceeds a mask of `n` ones if and only if it has more than `n` bits.
 fn bits(value: u64) -> u32 {
     u64::BITS - value.leading_zeros()
 }
@@ -257,12 +257,12 @@ impl PathMatrix {
         self.kinds.get(usize::from(self.code(exporters, importers))).copied()
     }
 
-    /// The different cells.
+    /// The distinct cells of the matrix.
     pub fn kinds(&self) -> &[MatrixCell] {
         &self.kinds
     }
 
-    /// The kinds of reasons of all pairs.
+    /// All pairs, grouped by the kind of reason.
     pub fn reasons(&self) -> &[AlikePairs] {
         &self.reasons
     }
@@ -280,7 +280,7 @@ impl PathMatrix {
     #[must_use]
     pub fn merged(self) -> Self {
         let count = self.places.len();
-        // The sum over a row and a column changes by one known summand if a place is excluded, so two places are compared without
+        // A sum of hashes over a row and a column. To exclude one place, subtract its hash: two places are then compared without
         // reading their rows.
         let sums: Vec<u64> = (0..count)
             .map(|at| {
@@ -333,7 +333,7 @@ impl PathMatrix {
     }
 }
 
-/// The summand of one other place in the sum of a place.
+/// The hash of the cells with one other place, a summand in the sum of a place.
 fn mixed(other: usize, out: u16, back: u16) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one((other, out, back))
 }

@@ -13,7 +13,7 @@ pub(super) struct Refused<'a> {
 }
 
 impl Refused<'_> {
-    /// The fact behind the cause. `true` if it concerns the importer, `false` if it concerns the host.
+    /// Returns the fact behind the cause, and whether it concerns the importer (`true`) or the host (`false`).
     pub(super) fn fact(&self, cause: Cause) -> (bool, String) {
         let mapping = &self.facts.mapping_fact;
         match cause {

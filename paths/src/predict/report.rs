@@ -13,7 +13,7 @@ use crate::{
     Bdf, Capability, Cause, ExporterRule, Function, KernelRules, KernelVersion, Locality, PathName, Topology, blockers,
 };
 
-/// What to do if a translated domain has no free address range for the BAR below the importer's DMA mask, as an imperative clause.
+/// Remedy if a translated domain has no free IOVA range for the BAR below the importer's DMA mask, as an imperative clause.
 pub(crate) const WITHOUT_FREE_RANGE: &str =
     "export a smaller BAR or a part of it, or use an importer with a larger DMA mask";
 
@@ -30,8 +30,8 @@ pub struct PathReport {
     pub cause: Option<Cause>,
     /// Causes other than the path that prevent binding, exporting or importing.
     pub blockers: Vec<Cause>,
-    /// The driver that exports the memory and decides about importers. `predicted` is the P2PDMA decision under every rule;
-    /// `notes` states the effect of the rule.
+    /// The driver that exports the memory and decides about importers. `predicted` assumes that the P2PDMA check decides,
+    /// whatever the rule; `notes` states the effect of the rule.
     #[serde(default)]
     pub rule: ExporterRule,
     /// Fact that decides the path.
@@ -45,7 +45,7 @@ pub struct PathReport {
     /// Last hop before the root complex; `None` if the path turns at a bridge.
     #[serde(default)]
     pub up_to: Option<Bdf>,
-    /// Whether the importer's untranslated requests pass through the root complex; `None` if that is unknown or if the path is refused.
+    /// Whether the importer's untranslated requests pass through the root complex; `None` if unknown or if the path is refused.
     #[serde(default)]
     pub through_root_complex: Option<bool>,
     /// Missing information that may change the prediction, as noun phrases.
@@ -138,8 +138,8 @@ impl Predictor<'_> {
         self.topology.position(bdf).map(|at| self.exporter_blockers[at].as_slice()).unwrap_or_default()
     }
 
-    /// Causes that prevent the import by a function from every exporter with this rule; none if the function can import, its driver
-    /// is unknown, or the function does not exist.
+    /// Causes that prevent the import by a function from every exporter with this rule; none if the function can import, its
+    /// driver is unknown, or the function does not exist.
     pub fn importer_blockers(&self, bdf: Bdf, exporter: ExporterRule) -> impl Iterator<Item = Cause> {
         let importer = self.topology.function(bdf);
         let of_driver = importer.and_then(|importer| blockers::of_importer(self.host, importer, exporter));
@@ -158,7 +158,7 @@ struct ReportBuilder<'a> {
     from: usize,
     to: usize,
     common: Option<usize>,
-    /// The switch that joins the functions, if one does.
+    /// The route through the switch that joins the functions; `None` if no switch joins them.
     route: Option<SwitchRoute<'a>>,
     /// Functions with an ACS redirect among those that P2PDMA checks, in the order of the check.
     redirecting: Vec<&'a Function>,
@@ -270,7 +270,7 @@ impl<'a> ReportBuilder<'a> {
     }
 
     /// Returns the deciding device and the decision of the allowlist, as a clause. The deciding device is the first device on the
-    /// root bus that the allowlist does not contain, or on the exporter's root bus if the allowlist contains both.
+    /// importer's root bus if only that root bus is not in the allowlist, otherwise the first device on the exporter's root bus.
     fn list_fact(&self) -> (Option<Bdf>, String) {
         let (from, to) = self.roots();
         let trust = &self.predictor.trust;

@@ -32,8 +32,8 @@ impl Routes {
         }
     }
 
-    /// The routes of transfers through a root complex. `trusted` is whether the kernel trusts the root complex; `None` if
-    /// unknown.
+    /// The possible routes of transfers through a root complex. `trusted` is whether the kernel trusts the root complex; `None`
+    /// if unknown.
     fn through_root(trusted: Option<bool>) -> Self {
         Self { bus_address: false, host_bridge: trusted != Some(false), none: trusted != Some(true) }
     }
@@ -84,8 +84,8 @@ impl Trust {
     }
 }
 
-/// Whether the kernel trusts every host bridge because of the processor; `None` if the processor is unknown, or if it depends on
-/// the backports of an old kernel.
+/// Whether the kernel trusts every host bridge because of the processor; `None` if the processor is unknown, or if the answer
+/// depends on the backports of an old kernel.
 fn processor(host: &Host) -> Option<bool> {
     let trusted = host.cpu.as_ref()?.trusted_for_p2p()?;
     let too_old = host.kernel.is_some_and(|kernel| kernel < host_bridges::TRUSTS_ZEN);

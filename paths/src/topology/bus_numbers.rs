@@ -6,7 +6,8 @@ use crate::{Function, PortType};
 
 /// The bridges by the bus below them. The bus numbers are in the part of config space that is readable without privilege.
 pub(super) struct BusNumbers {
-    /// By segment and secondary bus, the first two bridges: a bridge in a damaged sysfs copy can be below itself.
+    /// By segment and secondary bus, the first two bridges. The second one counts if the first is the function itself: a bridge
+    /// in a damaged sysfs copy can be below itself.
     bridges: HashMap<(u32, u8), (usize, Option<usize>)>,
     /// Segments with a bridge whose bus numbers are unknown.
     incomplete: HashSet<u32>,
@@ -39,8 +40,8 @@ impl BusNumbers {
         found
     }
 
-    /// Finds the bridge whose secondary bus is the function's bus. The second value is whether the search may have missed the
-    /// bridge because the bus numbers of a bridge are unknown.
+    /// Finds the bridge whose secondary bus is the function's bus. The second value is whether the function may be below a bridge
+    /// that the search did not find.
     pub(super) fn above(&self, functions: &[Function], at: usize) -> (Option<usize>, bool) {
         let bdf = functions[at].bdf;
         let bridge = match self.bridges.get(&(bdf.segment(), bdf.bus())) {

@@ -83,7 +83,7 @@ fn descend(tree: &Tree, path: &str, within: Within, found: &mut BTreeMap<Bdf, St
         let bdf: Option<Bdf> = name.parse().ok();
         let next = match within {
             Within::Devices(_) if root_bus(&name).is_some() => Within::RootBus(1),
-            // These contain no PCI function, but many directories in a complete sysfs copy.
+            // These directories contain no PCI function, but many files in a complete sysfs copy.
             Within::Devices(0) if ["system", "virtual"].contains(&name.as_str()) => continue,
             Within::Devices(depth) if depth < ROOT_DEPTH_LIMIT => Within::Devices(depth + 1),
             Within::RootBus(depth) if depth < DEPTH_LIMIT && (bdf.is_some() || root_bus(&name).is_some()) => {

@@ -125,8 +125,8 @@ impl Source for Archive {
     }
 }
 
-/// Whether the first bytes of a file are the header of a tar archive (POSIX.1-2017, pax, "ustar Interchange Format"): its checksum
-/// is the sum of its bytes, with spaces in place of the checksum. An archive without entries begins with zeros.
+/// Whether the first bytes of a file are the header of a tar archive (POSIX.1-2017, pax, "ustar Interchange Format"): its
+/// checksum is the sum of its bytes, with spaces in place of the checksum. An archive without entries begins with zeros.
 pub(super) fn is_header(head: &[u8]) -> bool {
     const CHECKSUM: std::ops::Range<usize> = 148..156;
     if head.len() < HEADER_BYTES {
@@ -241,7 +241,7 @@ fn target<R: Read>(entry: &tar::Entry<'_, R>, path: &str, limits: &Limits) -> Re
     }
 }
 
-/// `./sys/` becomes `sys`.
+/// Checks and normalizes a path: `./sys/` becomes `sys`.
 fn clean(bytes: &[u8], limits: &Limits) -> Result<String, TreeError> {
     if bytes.len() > limits.path_bytes {
         return Err(TreeError::rejected(format!("a path is {} bytes long, over the limit", bytes.len())));
@@ -263,7 +263,7 @@ fn clean(bytes: &[u8], limits: &Limits) -> Result<String, TreeError> {
     Ok(parts.join("/"))
 }
 
-/// Removes the top directory if the archive has only one.
+/// Removes the top directory if it is the only one and contains `sys`.
 fn rebase(entries: BTreeMap<String, Entry>) -> BTreeMap<String, Entry> {
     let mut tops = entries.keys().filter(|path| !path.contains('/'));
     let (Some(top), None) = (tops.next().cloned(), tops.next()) else { return entries };

@@ -13,7 +13,7 @@ use super::{FILE_LIMIT_BYTES, Node, Source};
 /// A directory that contains `sys` and `proc`.
 pub(super) struct Directory {
     root: PathBuf,
-    /// Paths that are known to be directories and not links: every file of a function is below the same ones.
+    /// Cache of paths that are directories and not links. All files of a function are below the same directories.
     directories: Mutex<HashSet<String>>,
 }
 
@@ -30,7 +30,7 @@ impl Directory {
 
 impl Source for Directory {
     fn node(&self, path: &str) -> io::Result<Node> {
-        // The lock protects a set, which is valid also after a panic.
+        // A panic cannot leave the set invalid, so a poisoned lock is accepted.
         let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
         if directories.contains(path) {
             return Ok(Node::Directory);
@@ -75,7 +75,7 @@ pub(super) fn node(path: &Path) -> io::Result<Node> {
     })
 }
 
-/// Skips names that are not UTF-8: no file of sysfs or procfs that is read here has one.
+/// Lists the names in a directory. Skips names that are not UTF-8: no file of sysfs or procfs that is read here has one.
 pub(super) fn names(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {

@@ -43,7 +43,7 @@ pub enum TreeError {
         /// The first address with two functions.
         bdf: Bdf,
     },
-    /// The archive contains entries that no snapshot has.
+    /// The archive or the text exceeds a limit, or the archive contains entries that no snapshot has.
     #[error("{} is not a valid snapshot: {what}", name(path))]
     Rejected {
         /// The file; `None` if the archive is a stream.
@@ -57,7 +57,7 @@ fn name(path: &Option<PathBuf>) -> String {
     path.as_ref().map_or_else(|| "the archive".to_owned(), |path| path.display().to_string())
 }
 
-/// The reason of the reader, which quotes bytes of a damaged header.
+/// The message of the tar reader. Replaces a message that quotes bytes of a damaged header.
 fn reason(source: &io::Error) -> String {
     let text = source.to_string();
     let is_readable = !text.contains(|letter: char| letter.is_control() || letter == char::REPLACEMENT_CHARACTER);

@@ -72,8 +72,8 @@ pub(super) fn is_about_the_processor(line: &str) -> bool {
 }
 
 /// The text of `/proc/cpuinfo` for a description of a processor: `/proc/cpuinfo` itself, the output of `lscpu`, a line of the
-/// kernel log with the family, vendor and family (`AuthenticAMD:25`), or the name of the model. `None` if the description does not
-/// show the vendor.
+/// kernel log with the family, vendor and family (`AuthenticAMD:25`), or the name of the model. `None` if the description does
+/// not show the vendor.
 pub(super) fn cpuinfo(text: &str) -> Option<String> {
     let text = text.trim();
     if text.is_empty() {
@@ -86,8 +86,8 @@ pub(super) fn cpuinfo(text: &str) -> Option<String> {
     vendor_and_family(text).or_else(|| from_model(text.lines().next()?))
 }
 
-/// The lines of `/proc/cpuinfo` or `lscpu` that the reader of the processor uses. `lscpu` prints a vendor for every processor,
-/// `/proc/cpuinfo` only for x86 and s390, so the architecture decides whether the vendor is kept.
+/// The lines of `/proc/cpuinfo` or `lscpu` that `Cpu::parse` uses. `lscpu` prints a vendor for every processor, `/proc/cpuinfo`
+/// only for x86 and s390, so the architecture decides whether the vendor is kept.
 fn from_lines(text: &str) -> String {
     let pairs = || text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim()));
     let architecture = pairs().find(|(key, _)| *key == "Architecture").map(|(_, value)| value);
@@ -114,7 +114,7 @@ fn from_lines(text: &str) -> String {
     kept
 }
 
-/// A line that only an Arm processor has. The number does not matter to the reader of the processor.
+/// A line that only an Arm processor has. `Cpu::parse` does not use the number.
 fn implementer() -> String {
     "CPU implementer\t: 0x41\n".to_owned()
 }
@@ -138,7 +138,7 @@ fn is_arm_vendor(vendor: &str) -> bool {
     VENDORS.contains(&vendor)
 }
 
-/// `AuthenticAMD:25`, `amd:0x19`, `GenuineIntel`.
+/// Parses `AuthenticAMD:25`, `amd:0x19` or `GenuineIntel`.
 fn vendor_and_family(text: &str) -> Option<String> {
     let (vendor, family) = match text.split_once(':') {
         Some((vendor, family)) => (vendor, Some(number(family.trim())?)),
@@ -167,7 +167,7 @@ fn lines(vendor: &str, family: Option<u32>, model: Option<&str>) -> String {
     text
 }
 
-/// A name such as `AMD EPYC 7763 64-Core Processor`, or a line of the kernel log that contains it.
+/// Parses a name such as `AMD EPYC 7763 64-Core Processor`, or a line of the kernel log that contains one.
 fn from_model(text: &str) -> Option<String> {
     let name = text.rsplit("CPU0: ").next().unwrap_or(text).split(" (family").next().unwrap_or(text).trim();
     let words: Vec<&str> = name.split(|character: char| !character.is_ascii_alphanumeric()).collect();
@@ -202,7 +202,7 @@ fn from_model(text: &str) -> Option<String> {
     has(ARM).then(|| format!("{}model name\t: {name}\n", implementer()))
 }
 
-/// The CPU family of a model of AMD, from the numbering of its series; `None` if the number does not show it.
+/// The CPU family of an AMD model, from the numbering of its series; `None` if the number does not show it.
 fn amd_family(words: &[&str]) -> Option<u32> {
     const ZEN: u32 = 23;
     const ZEN_3: u32 = 25;
@@ -238,7 +238,7 @@ fn amd_family(words: &[&str]) -> Option<u32> {
     }
     if let Some(at) = position("Ryzen") {
         let model = number_after(at)?;
-        // The numbers of processors for laptops do not show the generation of the core.
+        // The numbers of laptop models do not show the generation of the core.
         let is_desktop = matches!(&model[4..], "" | "X" | "XT" | "X3D" | "G" | "GE" | "F" | "GT");
         return match digit(model, 0)? {
             1..=3 => Some(ZEN),

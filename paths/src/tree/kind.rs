@@ -110,12 +110,12 @@ fn is_binary(text: &str) -> bool {
     odd * 4 > text.chars().take(LETTERS).count()
 }
 
-/// `00:00.0 "Host bridge" "Intel Corporation" ...`
+/// Whether a line has the format of `lspci -m`: `00:00.0 "Host bridge" "Intel Corporation" ...`
 fn is_machine_readable(line: &str) -> bool {
     line.split_once(' ').is_some_and(|(address, rest)| address.parse::<crate::Bdf>().is_ok() && rest.starts_with('"'))
 }
 
-/// `[    0.000000] Linux version ...`, with or without the time and host name of the journal.
+/// Whether a line is from the kernel log: `[    0.000000] Linux version ...`, also with the time and host name of the journal.
 fn is_kernel_log(line: &str) -> bool {
     let stamp = |line: &str| {
         let inner = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));

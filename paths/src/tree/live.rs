@@ -16,7 +16,7 @@ impl Source for Live {
 
     fn load(&self, path: &str) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        // sysfs reports a size of 4096 bytes for every file, so the size is not used.
+        // sysfs reports a size of 4096 bytes for most files, whatever their content, so the size is not used.
         fs::File::open(format!("/{path}")).ok()?.take(FILE_LIMIT_BYTES).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }

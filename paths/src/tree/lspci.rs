@@ -39,7 +39,7 @@ impl NotOneHost {
     pub(super) const FUNCTION_LIMIT: usize = FUNCTION_LIMIT;
 }
 
-/// The facts about a function in the lspci output. `None` is unknown.
+/// The facts about a function in the lspci output. `None` means unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Shown {
     vendor: Option<u16>,
@@ -109,7 +109,6 @@ pub(super) struct Listing {
     roots: BTreeSet<(u32, u8)>,
     /// Kernel release, from the output of `uname`.
     release: Option<String>,
-    /// Kernel command line.
     command_line: Option<String>,
     /// Lines about the processor.
     processor: String,
@@ -118,7 +117,6 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Reads an lspci output.
     pub(super) fn read(text: &str) -> Result<Self, NotOneHost> {
         let mut reader = Reader::default();
         for line in lines::of(text) {
@@ -216,7 +214,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Ends a block. A block that another one follows is complete.
+    /// Ends the block of lines about a function. `followed` is whether another block follows, so that this one is complete.
     fn end_block(&mut self, followed: bool) -> Result<(), NotOneHost> {
         let Some((bdf, block)) = self.block.take() else { return Ok(()) };
         self.listing.join(bdf, block.end(followed))
@@ -238,8 +236,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a line that users paste beside the lspci output: the kernel command line, `uname -a`, and lines of `/proc/cpuinfo`
-    /// or `lscpu`.
+    /// Reads a line that users paste together with the lspci output: the kernel command line, `uname -a`, and lines of
+    /// `/proc/cpuinfo` or `lscpu`.
     fn fact(&mut self, line: &str) {
         const PROCESSOR_LIMIT_BYTES: usize = 4096;
         let listing = &mut self.listing;

@@ -72,7 +72,7 @@ pub(crate) fn dma_buf_phys_vec_to_sgt(machine: &Machine, heads: &Heads, provider
             match mask_of_the_importing_driver(&machine.functions[client]) {
                 Some(mask) => map_through_the_dma_api(machine, client, bar, mask),
                 None => {
-                    // The driver of an importer sets its own mask.
+                    // The mask is unknown: the driver that imports sets its own.
                     let narrow = map_through_the_dma_api(machine, client, bar, dma_bit_mask(32));
                     let wide = map_through_the_dma_api(machine, client, bar, dma_bit_mask(64));
                     if narrow == wide { wide } else { Verdict::open(&[narrow.answers, wide.answers].concat()) }
@@ -155,7 +155,7 @@ fn cpu_supports_p2pdma(machine: &Machine) -> bool {
 
 /// `host_bridge_whitelist()`.
 fn host_bridge_whitelist(machine: &Machine, heads: &Heads, a: usize, b: usize) -> bool {
-    // `pci_find_host_bridge()` stops at the root bus of the function's segment, so the root bus behind VMD is another host bridge.
+    // `pci_find_host_bridge()` stops at the root bus of the function's segment, so a root bus behind VMD has its own host bridge.
     let (host_a, host_b) = (machine.functions[a].root, machine.functions[b].root);
     if host_a == host_b {
         return host_is_whitelisted(machine, heads[host_a], true);
@@ -265,8 +265,8 @@ enum Fit {
     Maybe,
 }
 
-/// `iommu_dma_alloc_iova()` and `__alloc_and_insert_iova_range()`: a span at a multiple of its size, rounded up to a power of two,
-/// below the mask, and never at page 0.
+/// `iommu_dma_alloc_iova()` and `__alloc_and_insert_iova_range()`: a span at a multiple of its size, rounded up to a power of
+/// two, below the mask, and never at page 0.
 fn iommu_dma_alloc_iova(size: u64, mask: u64) -> Fit {
     const SHIFT: u32 = 12;
     /// `iova_reserve_pci_windows()` and the MSI window take an unknown part of the pages between 2 and 4 GiB.
@@ -295,7 +295,8 @@ fn dma_direct_map_phys(machine: &Machine, bar: Bar, mask: u64) -> Verdict {
     };
     match (machine.processor, machine.kernel) {
         (Processor::X86 { .. }, _) => Verdict::settled(answer),
-        // Firmware gives `bus_dma_limit`, which refuses more, and for 7.3 the `dma_range_map` of `phys_to_dma_encrypted()`.
+        // On arm64, firmware can set `bus_dma_limit`, which makes the kernel refuse more mappings, and `dma_range_map`, which
+        // Linux 7.3 applies in `phys_to_dma_encrypted()`.
         (Processor::Arm64, Kernel::V7_2) if answer.path == PathName::Refused => Verdict::settled(answer),
         (Processor::Arm64, _) => Verdict::open(&[answer]),
     }
@@ -306,7 +307,7 @@ fn dma_capable(bar: Bar, mask: u64) -> bool {
     bar.end() <= mask
 }
 
-/// `is_swiotlb_force_bounce()` after `swiotlb_init_remap()`: every `swiotlb=` has set its flags, and `noforce` takes precedence.
+/// `is_swiotlb_force_bounce()` after `swiotlb_init_remap()`: each `swiotlb=` sets its flag, and `noforce` takes precedence.
 fn is_swiotlb_force_bounce(machine: &Machine) -> bool {
     let (mut force_bounce, mut force_disable) = (false, false);
     for (name, value) in parameters(&machine.command_line) {

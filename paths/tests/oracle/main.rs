@@ -1,23 +1,23 @@
 //! Compares predictions with a second implementation of the kernel's rules, on random machines.
 //!
 //! [`model`] draws a machine from a seed, [`tree`] writes it as the files of a host, `peerpath-paths` reads these files and
-//! predicts, and [`kernel`] restates the C functions of Linux 7.2.12 and 7.3.4 on the model. [`kernel`] and `peerpath-paths` share
-//! no code and no table. Each kind of disagreement is reported once, for the smallest machine that still shows it.
-//! `PEERPATH_ORACLE_PERCENT=1` compares fewer machines, 1000 more.
+//! predicts, and [`kernel`] restates the C functions of Linux 7.2.12 and 7.3.4 on the model. [`kernel`] and `peerpath-paths`
+//! share no code and no table. Each kind of disagreement is reported once, for the smallest machine that still shows it.
+//! `PEERPATH_ORACLE_PERCENT=1` compares one hundredth of the machines, `1000` ten times as many.
 //!
-//! Modelled: several segments and root buses, root buses behind VMD, switches in switches, bridges to conventional PCI,
-//! multifunction devices, virtual functions with and without a bus of their own, devices whose extended configuration space is out
-//! of reach; ACS on every kind of function, each control bit, behind other capabilities; the order of the kernel's list after
-//! devices were removed and rescanned; the allowlist and its neighbours; vendors and families of processors, arm64; groups of each
-//! domain type, functions without a group, hosts without an IOMMU; DMA masks and BARs at their edges; sizes of IOVA spans; every
-//! form of `swiotlb=`; buffers of several ranges.
+//! Modelled: several segments and root buses, root buses behind VMD, cascaded switches, bridges to conventional PCI,
+//! multifunction devices, virtual functions with and without a bus of their own, devices without accessible extended
+//! configuration space; ACS on every kind of function, each control bit, behind other capabilities; the order of the kernel's
+//! list after devices were removed and rescanned; device IDs in the allowlist and next to it; vendors and families of processors,
+//! arm64; groups of each domain type, functions without a group, hosts without an IOMMU; BARs just below and above the limit of a
+//! DMA mask; sizes of IOVA spans; every form of `swiotlb=`; buffers of several ranges.
 //!
 //! Not modelled: memory encryption and confidential guests, Xen, GART and other DMA operations of a platform, `dma-ranges` and
 //! `bus_dma_limit` of firmware (arm64: an untranslated mapping may be unknown), the 32-bit limit below VIA bridges, reserved
 //! regions and windows of host bridges (a span that fits only between 2 and 4 GiB, or at one place, may be refused or unknown),
 //! domain types `blocked` and `unmanaged`, no-IOMMU groups, results that P2PDMA cached before ACS changed, hot-unplugged devices,
-//! `pci=` options (their effect is in configuration space), the driver's name as a mark of a line in `/proc/bus/pci/devices`,
-//! exporters other than vfio-pci, and importers with an address space of their own.
+//! `pci=` options (their effect is in configuration space), the driver names in `/proc/bus/pci/devices`, exporters other than
+//! vfio-pci, and importers with an address space of their own.
 
 mod kernel;
 mod model;
@@ -64,7 +64,7 @@ fn a_lost_fact_gives_the_same_prediction_or_none() {
     assert!(unknown > all / 20 && unknown < all / 4 * 3, "{answers:?}");
 }
 
-/// The number of trees; `PEERPATH_ORACLE_PERCENT` changes it.
+/// Scales the usual number of trees by `PEERPATH_ORACLE_PERCENT`.
 fn trees(usual: u64) -> u64 {
     let percent = std::env::var("PEERPATH_ORACLE_PERCENT").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
     usual * percent / 100
@@ -112,7 +112,7 @@ struct Disagreement {
 }
 
 impl Disagreement {
-    /// The two results.
+    /// Names the predicted result and the correct one. Disagreements with the same text are of one kind.
     fn kind(&self) -> String {
         let right: Vec<String> = self.right.answers.iter().copied().map(text).collect();
         format!("predicted {}, {} is right", text(self.predicted), right.join(" or "))
@@ -144,7 +144,7 @@ fn disagreement(machine: &Machine, mut counts: Option<&mut BTreeMap<String, u64>
     None
 }
 
-/// One verdict for every list that the files permit.
+/// Joins the verdicts for all lists that the files permit.
 fn join(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
     let mut joined = Verdict { answers: Vec::new(), open: false };
     for verdict in verdicts {

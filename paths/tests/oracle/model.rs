@@ -33,7 +33,7 @@ pub(crate) enum Domain {
 pub(crate) struct Root {
     pub(crate) segment: u32,
     pub(crate) bus: u8,
-    /// The function below which the root bus is, as behind an Intel VMD controller.
+    /// The function that provides the root bus, such as an Intel VMD controller.
     pub(crate) below: Option<usize>,
     /// Folder between `sys/devices` and the root bus; empty on most hosts.
     pub(crate) folder: &'static str,
@@ -78,7 +78,7 @@ pub(crate) struct Function {
     pub(crate) bus: u8,
     pub(crate) device: u8,
     pub(crate) function: u8,
-    /// The bridge above the function's bus. A virtual function has none of its own: its physical function's counts.
+    /// The bridge above the function's bus; `None` for a virtual function, which has the bridge of its physical function.
     pub(crate) above: Option<usize>,
     pub(crate) physical: Option<usize>,
     pub(crate) vendor: u16,
@@ -112,8 +112,8 @@ pub(crate) enum Lost {
     Processor,
     Release,
     ListOrder,
-    /// All groups: the folder of the groups, the links to it, and the links to the subsystem. A copy with the links to the
-    /// subsystem has the links to the groups, too, so without them the functions have no group.
+    /// All groups: the folder of the groups, the links to it, and the links to the subsystem. If a copy had the links to the
+    /// subsystem but not those to the groups, the functions would have no group.
     Groups,
     /// The type of one group.
     GroupType(usize),
@@ -140,7 +140,6 @@ pub(crate) enum Lost {
     BusLinks,
 }
 
-/// A machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
     pub(crate) seed: u64,
@@ -158,8 +157,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Draws a machine. A machine with lost facts equals the machine of the same seed without them, except where the tree alone
-    /// cannot show the difference.
+    /// Draws a machine. A machine with lost facts equals the machine of the same seed without them, except that it has the boot
+    /// order if the order of the list is lost.
     pub(crate) fn draw(seed: u64, with_lost_facts: bool) -> Self {
         let mut dice = Dice::new(seed);
         let mut machine = Builder::new(seed, &mut dice).build();
@@ -176,7 +175,7 @@ impl Machine {
 
     /// Functions that import: all except bridges.
     pub(crate) fn importers(&self) -> impl Iterator<Item = usize> + '_ {
-        // A device of class 06xx is a bridge of some kind, whatever its header.
+        // A device of class 06xx is a bridge of some kind, whatever its header type.
         self.present().filter(|index| !self.functions[*index].bridge && self.functions[*index].class >> 16 != 0x06)
     }
 
@@ -224,7 +223,7 @@ impl Machine {
             self.lost.push(fact);
         }
         if self.is_lost(Lost::ListOrder) {
-            // Without the list, the order after boot is the best assumption.
+            // Without the list, the prediction assumes the order after boot.
             self.order = self.boot_order();
         }
     }
@@ -303,7 +302,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// IDs of the first device on a root bus: entries of the allowlist with their neighbours, and devices of other hosts.
+/// IDs of the first device on a root bus: entries of the allowlist, adjacent IDs, and other devices.
 const FIRST_IDS: &[(u16, u16)] = &[
     (0x8086, 0x3c00),
     (0x8086, 0x3c01),
@@ -362,7 +361,7 @@ const PROCESSORS: &[Processor] = &[
     Processor::Arm64,
 ];
 
-/// Values of `swiotlb=`, plain and odd.
+/// Values of `swiotlb=`, common and unusual ones.
 const SWIOTLB: &[&str] = &[
     "swiotlb=force",
     "swiotlb=noforce",
@@ -411,7 +410,6 @@ const DRIVERS: &[Option<&str>] = &[
     None,
 ];
 
-/// Builds one machine.
 struct Builder<'dice> {
     dice: &'dice mut Dice,
     machine: Machine,
@@ -464,7 +462,7 @@ impl<'dice> Builder<'dice> {
 
     fn add_roots(&mut self) {
         let count = 1 + self.dice.below(3);
-        // The roots share a segment, or have a segment each with the same bus numbers.
+        // The roots share a segment, or each has its own segment with the same bus number.
         let segments = self.dice.chance(30);
         let offset = self.dice.chance(10);
         let folder = match (self.machine.processor, self.dice.chance(25)) {
@@ -532,7 +530,7 @@ impl<'dice> Builder<'dice> {
         }
     }
 
-    /// Adds what is below a bridge. `depth` counts the bridges above the bus.
+    /// Adds functions below a bridge. `depth` counts the bridges above the bus.
     fn fill_secondary_bus(&mut self, bridge: usize, depth: usize) {
         if self.is_full() || self.dice.chance(8) {
             return;
@@ -628,7 +626,7 @@ impl<'dice> Builder<'dice> {
         self.push(function)
     }
 
-    /// A device such as 00:00.0 of an old chip set.
+    /// A device such as 00:00.0 of an old chipset.
     fn host_bridge(&mut self, at: Place) -> usize {
         let function = Function { class: 0x06_0000, ..self.plain(at, None) };
         self.push(function)
@@ -733,7 +731,7 @@ impl<'dice> Builder<'dice> {
         })
     }
 
-    /// A function that no driver has set up, or vfio-pci, keeps the 32 bits of `pci_setup_device()`.
+    /// Without a driver, or with vfio-pci, a function keeps the 32-bit mask that `pci_setup_device()` sets.
     fn mask_bits(&mut self, driver: Option<&str>) -> u8 {
         if matches!(driver, None | Some("vfio-pci")) {
             return 32;
@@ -832,7 +830,7 @@ impl Machine {
     }
 }
 
-/// Where a function is.
+/// The address of a function, and the bridge above it.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     root: usize,
@@ -842,7 +840,7 @@ struct Place {
     above: Option<usize>,
 }
 
-/// A generator of random numbers (splitmix64): small, and the same everywhere for one seed.
+/// A random number generator (splitmix64). The same seed gives the same numbers on every host.
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -858,7 +856,7 @@ impl Dice {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `limit`, which is small.
+    /// A number below `limit`. For a small limit the bias of the modulo is negligible.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }

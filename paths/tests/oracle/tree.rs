@@ -98,7 +98,7 @@ fn write_group(machine: &Machine, group: usize, domain: Domain, out: &mut Archiv
 
 fn path(machine: &Machine, index: usize) -> String {
     let function = &machine.functions[index];
-    // A virtual function is beside its physical function.
+    // A virtual function has the same parent directory as its physical function.
     let above = function.physical.map_or(function.above, |physical| machine.functions[physical].above);
     let parent = match above {
         Some(above) => path(machine, above),

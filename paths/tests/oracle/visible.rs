@@ -1,5 +1,5 @@
-//! What the files of a host show of the kernel's list of functions. `/proc/bus/pci/devices` prints no segment, so a line may belong
-//! to several functions; every assignment of lines to functions is a list that the kernel may have.
+//! What the files of a host show of the kernel's list of functions. `/proc/bus/pci/devices` prints no segment, so a line may
+//! belong to several functions; every assignment of lines to functions is a list that the kernel may have.
 
 use crate::kernel::{Heads, heads};
 use crate::model::{Lost, Machine};
@@ -18,7 +18,7 @@ pub(crate) fn possible_heads(machine: &Machine) -> Vec<Vec<Option<usize>>> {
         line.rsplit_once('\t').map_or(String::new(), |(identity, _)| identity.to_owned())
     };
     let lines: Vec<String> = order.iter().map(identity).collect();
-    // Equal lines cannot be told apart: the first and the last line that may describe function `index`.
+    // Equal lines are indistinguishable: returns the first and the last line that may describe function `index`.
     let span = |index: usize| {
         let own = &lines[order.iter().position(|other| *other == index).expect("every function is in the list")];
         let first = lines.iter().position(|line| line == own);

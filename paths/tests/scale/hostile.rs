@@ -7,7 +7,7 @@ use crate::cost;
 use crate::support::{self, Kind, Machine};
 use crate::sys::peak_bytes;
 
-/// Limit for 16 times the input. Quadratic growth is a factor of 256.
+/// Limit of the time ratio for 16 times the input. Quadratic growth is a factor of 256.
 const LIMIT: i64 = 180;
 
 #[track_caller]
@@ -15,7 +15,7 @@ fn grew_linearly(small: i64, large: i64) {
     grew_below(LIMIT, small, large);
 }
 
-/// Fails if the time for 16 times the input is `limit` times as long.
+/// Fails if the time for 16 times the input is `limit` or more times as long.
 #[track_caller]
 fn grew_below(limit: i64, small: i64, large: i64) {
     println!("{small} ns, {large} ns for 16 times as much");
@@ -54,7 +54,7 @@ fn more_reserved_regions_than_the_kernel_prints_are_unknown() {
     assert!(reserved(4, 100_000).topology.groups()[&0].reserved.is_none());
 }
 
-/// A chain of switches, each with a function and the next switch below it, in a sysfs copy that shows bridges only by bus numbers.
+/// A chain of switches, each with a function and the next switch below it, in a sysfs copy that lacks the paths of bridges.
 fn nested_switches(levels: usize) -> Machine {
     let start = Machine::new(support::INTEL);
     let (machine, _) = (0..levels).fold((start, None::<String>), |(machine, above), level| {
@@ -75,7 +75,7 @@ fn doctor_time(machine: &Machine) -> i64 {
     cost(|| run_checks(&tree, &inventory, &Selection::default(), None))
 }
 
-/// The other checks follow each function up to its root port, so that their time grows with the square of the depth.
+/// The other checks follow each function up to its root port, so part of the time grows with the square of the depth.
 #[test]
 fn the_check_of_acs_redirect_does_not_compare_all_functions_below_each_switch() {
     grew_below(70, doctor_time(&nested_switches(7)), doctor_time(&nested_switches(112)));

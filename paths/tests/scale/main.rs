@@ -13,8 +13,8 @@ use sys::{cpu_time_ns, peak_bytes};
 
 const SMALL: usize = 128;
 const LARGE: usize = 4096;
-/// Linear growth is a factor of 32, and up to 250 because large hosts exceed the caches, which other processes also use.
-/// Quadratic growth is a factor of 1024.
+/// Linear growth is a factor of 32 in theory and up to 250 in practice, because large hosts exceed the CPU caches. Quadratic
+/// growth is a factor of 1024.
 const LIMIT: i64 = 500;
 
 fn own_groups(functions: usize) -> Machine {

@@ -10,7 +10,7 @@ thread_local! {
     static PEAK: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Runs `work` and returns its result and the largest number of bytes that this thread held in addition to those before.
+/// Runs `work`. Returns its result, and the largest number of bytes that this thread held in addition to those before.
 pub(crate) fn peak_bytes<T>(work: impl FnOnce() -> T) -> (T, i64) {
     let before = HELD.with(Cell::get);
     PEAK.with(|peak| peak.set(before));

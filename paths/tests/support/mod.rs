@@ -7,18 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use peerpath_paths::{Bdf, Inventory, Limits, PathReport, Request, Tree};
 
-/// The kind of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Endpoint,
     RootPort,
     Upstream,
     Downstream,
-    /// A conventional PCI device, such as the host bridge at 00:00.0 of an old chip set.
+    /// A conventional PCI device, such as the host bridge at 00:00.0 of an old chipset.
     Conventional,
 }
 
-/// One function.
 #[derive(Debug, Clone)]
 pub struct Function {
     bdf: Bdf,
@@ -46,8 +44,8 @@ pub struct Function {
     command: u8,
     /// The PCIe capability's Device Control: payload and read request sizes, relaxed ordering.
     device_control: u16,
-    /// Double words that replace those of the generated config space, with their offsets. The PCIe capability is at 0x40, the first
-    /// extended capability at 0x100.
+    /// Double words that replace those of the generated config space, with their offsets. The PCIe capability is at 0x40, the
+    /// first extended capability at 0x100.
     patches: Vec<(usize, u32)>,
     /// Generation and lanes: current, and supported.
     link: [(u8, u8); 2],
@@ -183,14 +181,13 @@ impl Function {
     }
 }
 
-/// A host.
 #[derive(Debug, Clone)]
 pub struct Machine {
     functions: Vec<Function>,
     index: HashMap<Bdf, usize>,
     groups: BTreeMap<u32, (String, String)>,
     files: BTreeMap<String, Vec<u8>>,
-    /// Order of enumeration by the kernel; by address if empty.
+    /// Order of enumeration by the kernel; `None` for the order by address.
     order: Option<Vec<Bdf>>,
     /// Path prefixes of files to omit.
     missing: Vec<String>,
@@ -254,7 +251,6 @@ impl Machine {
         self
     }
 
-    /// Number of functions.
     pub fn len(&self) -> usize {
         self.functions.len()
     }

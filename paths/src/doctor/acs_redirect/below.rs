@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use super::super::devices_of_interest::{has_memory, is_of_interest};
 use crate::{Function, PortType, Topology};
 
-/// The most ports that one boot option lists: about 1.6 KiB of the kernel command line, whose limit is 2 KiB on most architectures.
+/// Maximum number of ports in one boot option: 1.6 KiB of a kernel command line of at most 2 KiB on most architectures.
 pub(super) const LISTED_PORTS: usize = 128;
-/// The most functions that a finding names.
+/// Maximum number of functions that a finding names.
 const NAMED_FUNCTIONS: usize = 8;
 
 /// The first elements of a set of functions, and the size of the set. The elements are positions in the topology, which orders
@@ -35,10 +35,10 @@ impl<const LIMIT: usize> Firsts<LIMIT> {
 
 /// A switch with at least two functions of interest below different ports.
 pub(super) struct Switch {
-    /// The upstream port.
+    /// Position of the upstream port in the topology.
     pub(super) at: usize,
     pub(super) functions: Firsts<NAMED_FUNCTIONS>,
-    /// The ports with ACS redirect, from the ports above the functions up to and including the upstream port.
+    /// The functions and ports with ACS redirect, up to and including the upstream port.
     pub(super) redirecting: Firsts<LISTED_PORTS>,
     /// A function with memory, and a function below another port.
     pub(super) pair: (usize, usize),
@@ -49,8 +49,8 @@ pub(super) struct Switch {
 struct Below {
     functions: Firsts<NAMED_FUNCTIONS>,
     redirecting: Firsts<LISTED_PORTS>,
-    /// One entry per child of the bridge that is, or leads to, a function of interest: the first such function, and the first one
-    /// with memory.
+    /// One entry per child of the bridge that is a function of interest or has one below it: the first such function, and the
+    /// first one with memory.
     branches: Vec<(usize, Option<usize>)>,
 }
 

@@ -22,7 +22,7 @@ impl On {
         let Some(cpu) = cpu else { return true };
         let Some(architecture) = cpu.architecture else { return true };
         let x86_vendor = |vendors: &[&str]| {
-            // The virtual IOMMU of a guest can have another vendor than its processor.
+            // The virtual IOMMU of a guest can be from another vendor than its processor.
             let fits = cpu.vendor.as_deref().is_none_or(|vendor| vendors.contains(&vendor));
             architecture == Architecture::X86 && (fits || cpu.is_guest())
         };
@@ -57,16 +57,15 @@ struct Word {
     /// The word. It ends with `=` if a value follows, and with `*` if the kernel compares only the text before the star.
     text: &'static str,
     on: On,
-    /// The first kernel that accepts the word; `None` for words that are older than 4.0.
+    /// The first kernel that accepts the word; `None` for words that are older than Linux 4.0.
     since: Option<KernelVersion>,
 }
 
-/// One parameter.
 #[derive(Debug)]
 struct Parameter {
     name: &'static str,
     on: On,
-    /// The accepted words, separated by commas in the value; empty if the kernel accepts other values (numbers, addresses).
+    /// The accepted words, separated by commas in the value; empty if the value is not checked.
     words: &'static [Word],
 }
 
@@ -248,12 +247,12 @@ pub(super) enum Meaning {
     Newer(KernelVersion),
 }
 
-/// Whether the kernel has a parameter, or `None` if this table says nothing about parameters of this kind.
+/// What the kernel does with a parameter; `None` if this table does not cover parameters of its kind.
 pub(super) fn parameter_named(name: &str, cpu: Option<&Cpu>) -> Option<Meaning> {
     if let Some(parameter) = PARAMETERS.iter().find(|parameter| parameter.name == name) {
         return Some(if parameter.on.includes(cpu) { Meaning::Known } else { Meaning::OtherProcessor(parameter.on) });
     }
-    // A module parameter: this table does not contain every module.
+    // A module parameter. This table covers only those of the module `iommu`.
     if name.contains('.') {
         return name.starts_with("iommu.").then_some(Meaning::Unknown);
     }
@@ -286,7 +285,7 @@ pub(super) fn word(name: &str, text: &str, cpu: Option<&Cpu>, kernel: Option<Ker
     other
 }
 
-/// The probable intention behind an option without effect, as imperative sentences.
+/// Advice for the probable intention behind an option without effect, as imperative sentences; empty if the intention is unknown.
 pub(super) fn wanted(name: &str, word: &str, cpu: Option<&Cpu>) -> &'static str {
     const PASSTHROUGH: &str = "For identity domains, boot with iommu.passthrough=1.";
     const ACS: &str = "To clear ACS redirect, name the ports: pci=disable_acs_redir=PORT, further ports after `;`, in GRUB's configuration in single quotes.";
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn says_nothing_about_other_parameters() {
+    fn ignores_parameters_of_other_kinds() {
         for name in ["quiet", "nvme_core.io_timeout", "vfio_pci.ids", "pcie_aspm.policy", "acpi", "impact"] {
             assert_eq!(parameter_named(name, None), None, "{name}");
         }

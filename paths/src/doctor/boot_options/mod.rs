@@ -14,12 +14,12 @@ use known::Meaning;
 
 /// Parameters with a list of IDs of functions.
 const ID_LISTS: [&str; 2] = ["vfio_pci.ids", "pci_stub.ids"];
-/// A parameter of vendor kernels.
+/// A parameter of openEuler kernels: devices that bypass the SMMU.
 const VENDOR_BYPASS: &str = "smmu.bypassdev";
 /// The options of `pci=` with a list of functions.
 const LISTS: [&str; 2] = [DISABLE_REDIRECT, "config_acs="];
 
-/// Whether this check judges a parameter, on at least one processor or kernel. `name` has underscores in place of dashes.
+/// Whether this check covers a parameter, for at least one processor or kernel. `name` has underscores in place of dashes.
 pub(crate) fn judges(name: &str) -> bool {
     let bare = name.trim_start_matches('\'');
     known::parameter_named(bare, None).is_some() || ID_LISTS.contains(&name) || name == VENDOR_BYPASS
@@ -57,7 +57,7 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     found
 }
 
-/// Text of the command line, as it is shown.
+/// Makes text of the command line printable, and limits its length.
 fn printable(text: &str) -> String {
     const MOST_CHARACTERS: usize = 4096;
     printable_within(text, MOST_CHARACTERS)
@@ -82,7 +82,7 @@ fn quoted(name: &str, value: &str) -> Verdict {
     )
 }
 
-/// A parameter other than `pci=`.
+/// The findings for a parameter other than `pci=`.
 fn other(at: &Context<'_>, name: &str, value: &str) -> Vec<Verdict> {
     let cpu = at.host().cpu.as_ref();
     let shown = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
@@ -106,7 +106,7 @@ fn other(at: &Context<'_>, name: &str, value: &str) -> Vec<Verdict> {
     }
 }
 
-/// One value of `pci=`, whose options are separated by commas.
+/// The findings for one value of `pci=`, whose options are separated by commas.
 fn pci(at: &Context<'_>, index: &Index<'_>, value: &str) -> Vec<Verdict> {
     let mut found = Vec::new();
     let words: Vec<&str> = value.split(',').collect();
@@ -154,7 +154,8 @@ fn cut_off(option: &str, list: &str, lost: &[&str]) -> Verdict {
     )
 }
 
-/// The entries of a list that match no function with ACS. The kernel stops at an entry that it cannot parse.
+/// The findings for the entries of a list of functions: invalid entries, entries that match no function with ACS, and ports whose
+/// redirect is still set. The kernel stops at an entry that it cannot parse.
 fn entries(at: &Context<'_>, index: &Index<'_>, option: &str, list: &str) -> Vec<Verdict> {
     let mut found = Vec::new();
     let mut still_redirecting = BTreeMap::new();
@@ -228,7 +229,7 @@ pub(super) fn clears_redirect_of(at: &Context<'_>, ports: &BTreeSet<Bdf>) -> boo
     !ports.is_empty() && ports.is_subset(&cleared_at_boot(at.host(), at.topology()))
 }
 
-/// The finding for one entry of a list; `None` if it reaches a function with ACS.
+/// The finding for one entry of a list; `None` if a function that it matches has or may have ACS.
 fn entry_verdict(at: &Context<'_>, option: &str, shown: &str, functions: &[&Function]) -> Option<Verdict> {
     if functions.is_empty() {
         return Some(Verdict::warn(

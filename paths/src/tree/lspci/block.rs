@@ -30,12 +30,13 @@ struct Region {
     flags: u64,
 }
 
-/// The lines of one function.
+/// The facts from the lines about one function that were read so far.
 pub(super) struct Block<'a> {
     shown: Shown,
     level: Level,
-    /// Value of the Command register, and whether the function has capabilities.
+    /// Value of the Command register.
     command: Option<u16>,
+    /// Whether the Status register shows a list of capabilities.
     has_capabilities: Option<bool>,
     buses: Option<(Option<u8>, u8, u8)>,
     regions: Vec<Region>,
@@ -122,7 +123,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// A line of a capability, or the end of a region that a mail program moved to the next line.
+    /// Reads a line of a capability, or the end of a region that a mail program moved to the next line.
     fn other(&mut self, line: &'a str) {
         if let Some(last) = self.capabilities.last_mut() {
             last.body.push(line);
@@ -135,7 +136,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// `bus master, fast devsel, latency 0, IRQ 24, NUMA node 0, IOMMU group 5`
+    /// Parses `bus master, fast devsel, latency 0, IRQ 24, NUMA node 0, IOMMU group 5`.
     fn flags(&mut self, value: &str) {
         self.level = self.level.max(Level::Flags);
         for flag in value.split(',').map(str::trim) {
@@ -145,7 +146,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// What the lines show. A block that another one follows is complete.
+    /// Returns the facts that the lines show. `followed` is whether another block follows, so that this one is complete.
     pub(super) fn end(mut self, followed: bool) -> Shown {
         let is_complete = (self.is_ended || followed) && !self.is_cut;
         if self.level > Level::Name {

@@ -15,7 +15,7 @@ const DUMPED: u8 = 2;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct KnownBytes {
     bytes: Vec<u8>,
-    /// For each byte 0 if its value is unknown, or how it is known.
+    /// For each byte: 0 if its value is unknown, otherwise [`DESCRIBED`] or [`DUMPED`].
     known: Vec<u8>,
 }
 
@@ -84,9 +84,9 @@ impl KnownBytes {
         self.is_dumped_up_to(EXTENDED_BYTES)
     }
 
-    /// Adds the bytes of another lspci output, or of another part of the same one. Bytes of a hex dump (`-xxxx`) replace
-    /// bytes that were decoded from text (`-vvv`). A byte with two different values from the same kind of source becomes unknown: the register changed, and it is
-    /// unknown which value is newer.
+    /// Adds the bytes of another lspci output, or of another part of the same one. Bytes of a hex dump (`-xxxx`) replace bytes
+    /// that were decoded from text (`-vvv`). A byte with two different values from the same kind of source becomes unknown: the
+    /// register changed, and it is unknown which value is newer.
     pub(super) fn merge(&mut self, other: &Self) {
         if self.bytes.len() < other.bytes.len() {
             self.bytes.resize(other.bytes.len(), 0);
@@ -101,7 +101,7 @@ impl KnownBytes {
         }
     }
 
-    /// The bytes for the readers. `is_whole_dump` is whether the kernel reads no byte after the known ones.
+    /// The config space for the readers of sysfs. `is_whole_dump` is whether the kernel reads no byte after the known ones.
     pub(super) fn space(&self, is_whole_dump: bool) -> ConfigSpace {
         let (bytes, known) = self.files(is_whole_dump);
         known.map_or_else(|| ConfigSpace::new(bytes.clone()), |known| ConfigSpace::partial(bytes.clone(), known))

@@ -40,7 +40,7 @@ const SRIOV: u16 = 0x10;
 const DVSEC: u16 = 0x23;
 
 const CONVENTIONAL_BYTES: u16 = 256;
-/// The last place in each list. The lists of a shortened output continue there with unknown bytes.
+/// The last possible offset of an entry in each list. The lists of a shortened output continue there, in unknown bytes.
 const CONTINUES_AT: u8 = 0xfc;
 const EXTENDED_CONTINUES_AT: u16 = 0xffc;
 
@@ -162,7 +162,7 @@ pub(super) fn encode(listed: &[Listed<'_>], pointer: usize, is_complete: bool, c
     }
 }
 
-/// `Designated Vendor-Specific: Vendor=1e98 ID=0000 Rev=1 Len=56: CXL`: the vendor and the ID of the structure.
+/// Writes the vendor and the ID of a DVSEC: `Designated Vendor-Specific: Vendor=1e98 ID=0000 Rev=1 Len=56: CXL`.
 fn dvsec(capability: &Listed<'_>, config: &mut KnownBytes) {
     let at = usize::from(capability.offset);
     let number = |mark: &str| {

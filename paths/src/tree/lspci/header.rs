@@ -1,10 +1,10 @@
-//! The line of a function: `3b:00.0 3D controller [0302]: NVIDIA Corporation GA100 [10de:20b0] (rev a1)`, with names, with numbers
-//! (`-n`) or with both (`-nn`).
+//! The line of a function: `3b:00.0 3D controller [0302]: NVIDIA Corporation GA100 [10de:20b0] (rev a1)`, with names, with
+//! numbers (`-n`) or with both (`-nn`).
 
 use super::names;
 use crate::Bdf;
 
-/// The line of a function. `None` is unknown.
+/// The line of a function. `None` means unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) bdf: Bdf,
@@ -32,7 +32,7 @@ impl Header {
         Some(Self { class: parse_class(class), group, ..header })
     }
 
-    /// The name of a function, as a tree view shows it after the address.
+    /// Creates a header from the name of a function, as a tree view shows it after the address.
     pub(super) fn named(bdf: Bdf, name: &str) -> Self {
         let (ids, rest) = match number_pair(name.split(' ').next().unwrap_or_default()) {
             Some(ids) => (Some(ids), name),

@@ -1,7 +1,8 @@
 //! The bridge above each function, from the bus numbers of the bridges, and the virtual functions of each physical function.
 //!
-//! A bus without a listed bridge above it is a root bus, or the lspci output lacks the bridge. It counts as a root bus only if
-//! the output proves it and lists the first device of the bus, because the kernel looks this device up in its allowlist.
+//! A bus without a listed bridge above it is a root bus, or the lspci output lacks the bridge. Such a bus counts as a root bus
+//! only if the output shows that it is one and lists the first device of the bus, because the kernel looks this device up in its
+//! allowlist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use crate::{Bdf, Capability, ConfigSpace, PortType};
 const DEPTH_LIMIT: usize = 32;
 /// Maximum number of virtual functions of all physical functions.
 const VIRTUAL_LIMIT: usize = 1 << 16;
-/// Classes of functions of the chip set: host bridge, ISA bridge, SATA and SAS controllers, interrupt controller and IOMMU, other
+/// Classes of functions of the chipset: host bridge, ISA bridge, SATA and SAS controllers, interrupt controller and IOMMU, other
 /// system peripherals, SMBus, performance monitors.
 const INCIDENTAL: [u16; 9] = [0x0600, 0x0601, 0x0106, 0x0107, 0x0800, 0x0806, 0x0880, 0x0c05, 0x1101];
 const HOST_BRIDGE: u16 = 0x0600;
@@ -44,7 +45,7 @@ pub(super) struct Hierarchy {
     unclear: BTreeSet<u32>,
     /// Whether the lspci output lists every function of the host.
     is_whole: bool,
-    /// Buses of which the lspci output lists device 0.
+    /// Buses of which the lspci output lists function 00.0.
     starting: BTreeSet<Bus>,
     physical: BTreeMap<Bdf, Bdf>,
 }
@@ -138,8 +139,8 @@ impl Hierarchy {
     }
 
     /// The directory of a function in sysfs. If the bridge above a function is unknown, the directory is below that of a
-    /// nonexistent bridge, which the reader of the topology reports as an unknown bridge. The directory is outside of
-    /// `sys/devices`, where that reader searches for functions without a link.
+    /// nonexistent bridge, which `Topology::read` reports as an unknown bridge. The directory is outside of `sys/devices`, where
+    /// `Topology::read` searches for functions without a link.
     pub(super) fn directory(&self, bdf: Bdf) -> String {
         let mut at = self.physical_function(bdf).unwrap_or(bdf);
         let mut parts = vec![bdf.to_string()];

@@ -1,4 +1,4 @@
-//! The tree view (`lspci -tv`). A line continues the buses of the lines above it, which are found by column.
+//! The tree view (`lspci -tv`). An entry belongs to the bus whose entries started at the same column in a line above.
 //!
 //! ```text
 //! -[0000:00]-+-00.0  Intel Corporation ...
@@ -83,8 +83,8 @@ impl Layout {
     }
 }
 
-/// Parses `0000:40`, a root bus, or `02-05`, the buses below a bridge. Within the buses of a bridge, `0000:04` is a bus whose bridge is
-/// missing, such as a bus of virtual functions.
+/// Parses `0000:40`, a root bus, or `02-05`, the buses below a bridge. Within the buses of a bridge, `0000:04` is a bus whose
+/// bridge is missing, such as a bus of virtual functions.
 fn buses(text: &str, place: Place, bridge: Option<Bdf>, items: &mut Vec<Item<'_>>) -> Option<Place> {
     let hex = |text: &str| u32::from_str_radix(text, 16).ok();
     let bus = |text: &str| hex(text).and_then(|bus| u8::try_from(bus).ok());

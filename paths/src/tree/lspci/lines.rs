@@ -1,5 +1,4 @@
-//! Splits an lspci output into lines, in the forms in which users store and send it: quoted in a mail, with CRLF, with the escape
-//! sequences of a terminal.
+//! Splits an lspci output into lines, in the forms in which users store and send it: quoted in a mail, with CRLF, in UTF-16.
 
 use std::borrow::Cow;
 
@@ -17,8 +16,8 @@ pub(in crate::tree) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The lines without quotation marks and carriage returns. Drops a last line without line feed unless it starts with an address:
-/// the output may be cut off within a number.
+/// The lines without the `>` of a quoted mail and without carriage returns. Drops a last line without line feed unless it starts
+/// with an address: the output may be cut off within a number.
 pub(super) fn of(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n')
         .filter(|line| line.ends_with('\n') || super::Header::parse(unquoted(line)).is_some())
