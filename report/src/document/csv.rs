@@ -6,7 +6,7 @@ use crate::saved::{SavedCell, SavedLatency};
 const HEADER: &str = "result,run,started_at,emulated,soft_rdma,source,source_bdf,source_bar,ranges,target,target_device,target_bdf,peer,path_asked,\
 path_predicted,path_observed,op,mode,direction,bidirectional,engine,mechanism,size_bytes,depth,threads,qps,iterations,outcome,cause,reason,\
 verified_bytes,latency_min_ns,latency_p50_ns,latency_p90_ns,latency_p99_ns,latency_p999_ns,latency_max_ns,latency_mean_ns,\
-latency_stdev_ns,throughput_bytes_per_s,throughput_min_window_bytes_per_s,operations_per_s\n";
+latency_stdev_ns,throughput_bytes_per_s,throughput_min_window_bytes_per_s,operations_per_s,hostname,kernel,connection\n";
 
 /// Renders the cells as CSV (RFC 4180), with a header line.
 pub(crate) fn render(document: &Document) -> String {
@@ -21,7 +21,11 @@ pub(crate) fn render(document: &Document) -> String {
                 plain(saved.environment.emulated),
                 plain(saved.environment.soft_rdma),
             ];
-            text += &run.into_iter().chain(fields(cell)).collect::<Vec<_>>().join(",");
+            // Transport, MTU and inline size, as the plan records them. New columns are the last ones.
+            let connection = saved.run.plan.iter().find(|(name, _)| name == "connection").map(|(_, value)| value);
+            let host =
+                [saved.environment.hostname.as_ref(), saved.environment.kernel.as_ref(), connection].map(optional);
+            text += &run.into_iter().chain(fields(cell)).chain(host).collect::<Vec<_>>().join(",");
             text.push('\n');
         }
     }
@@ -30,6 +34,11 @@ pub(crate) fn render(document: &Document) -> String {
 
 fn fields(cell: &SavedCell) -> Vec<String> {
     let latency = |pick: fn(&SavedLatency) -> Option<f64>| plain(cell.latency.as_ref().and_then(pick));
+    // A quantile needs enough samples: the 99.9th percentile of 100 samples is their maximum.
+    let quantile = |pick: fn(&SavedLatency) -> Option<f64>, samples: u64| {
+        let has_enough = cell.iterations.is_none_or(|count| count >= samples);
+        if has_enough { latency(pick) } else { String::new() }
+    };
     vec![
         field(&cell.source.kind),
         optional(cell.source.bdf.as_ref()),
@@ -59,9 +68,9 @@ fn fields(cell: &SavedCell) -> Vec<String> {
         plain(cell.verified_bytes),
         latency(|latency| latency.min),
         latency(|latency| latency.p50),
-        latency(|latency| latency.p90),
-        latency(|latency| latency.p99),
-        latency(|latency| latency.p999),
+        quantile(|latency| latency.p90, 10),
+        quantile(|latency| latency.p99, 100),
+        quantile(|latency| latency.p999, 1000),
         latency(|latency| latency.max),
         latency(|latency| latency.mean),
         latency(|latency| latency.stdev),
