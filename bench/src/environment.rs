@@ -2,6 +2,7 @@
 
 use peerpath_paths::{Bdf, Cpu, Tree, public_command_line};
 
+use crate::conditions;
 use crate::result::Environment;
 
 /// PCI IDs of functions that QEMU emulates and that also exist as hardware. In a QEMU guest they count as emulated, although
@@ -49,6 +50,7 @@ impl Host {
             clock_source: Some(clock_source(&cpu).to_owned()),
             cpu_model: cpu.model_name,
             iommu: Some(self.iommu()),
+            conditions: conditions::read(tree),
             emulator: self.in_qemu().then(|| "QEMU".to_owned()),
             ..Environment::default()
         };

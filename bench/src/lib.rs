@@ -58,6 +58,7 @@
 
 mod append;
 pub mod atomic_words;
+pub mod conditions;
 pub mod cpus;
 pub mod environment;
 pub mod failure;

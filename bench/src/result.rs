@@ -118,6 +118,9 @@ pub struct Environment {
     /// Clock of the time stamps: `tsc` or `clock_monotonic`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_source: Option<String>,
+    /// Settings that affect figures, e.g. `cpu_governor` ([`crate::conditions`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conditions: BTreeMap<String, String>,
     /// The PCI functions that the run used.
     pub devices: Vec<DeviceRecord>,
     /// In a run between two hosts: facts about the server, whose memory was exported. Absent in a run on one host.
