@@ -59,7 +59,9 @@ impl Interrupt {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The underlying flag of a removal, to pass to [`Removal::stop_on_request`](peerpath_exporter::Removal::stop_on_request).
+    /// The flag that ends only this part of the run. Pass it to
+    /// [`Removal::stop_on_request`](peerpath_exporter::Removal::stop_on_request), which sets it when the kernel requests the release of
+    /// a function.
     pub fn removal(&self) -> &Arc<AtomicBool> {
         &self.removal
     }
@@ -74,7 +76,7 @@ impl Interrupt {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// The underlying flag of the whole run, for loops in other crates.
+    /// The flag that ends the whole run, for loops in other crates.
     pub fn flag(&self) -> &AtomicBool {
         &self.stop
     }

@@ -14,7 +14,7 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
-/// Returns the folder of this test binary and of the program: `target/debug`.
+/// Returns the folder of the built programs, e.g. `target/debug`. This test binary is in its subfolder `deps`.
 fn profile_folder() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)

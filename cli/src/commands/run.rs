@@ -113,8 +113,8 @@ impl RunCommand {
             (true, _) => Existing::Replace,
             (_, true) => {
                 let file = folder.join(RESULT_FILE);
-                // The reader of reports limits the memory for a file, so it checks the file before the run reads it without
-                // that limit.
+                // The run reads the earlier result without a limit of memory. Read it first with the limit of `compare`, which
+                // rejects a result that is too large.
                 if std::fs::symlink_metadata(&file).is_ok() {
                     super::compare::read(&file)?;
                 }

@@ -71,7 +71,7 @@ pub(crate) fn baseline(cell: &Value) -> Value {
     cell
 }
 
-/// A result of hardware with these cells.
+/// A result from hardware, with these cells.
 pub(crate) fn result(cells: &[Value]) -> Value {
     json!({
         "schema_version": 1,

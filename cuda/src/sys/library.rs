@@ -186,7 +186,7 @@ impl Driver {
         // SAFETY: 0 is the only valid value of the flags.
         unsafe { api.cuInit(0) }?;
         let mut version = 0;
-        // SAFETY: the function writes a number.
+        // SAFETY: the pointer is valid for the number that the function writes.
         unsafe { api.cuDriverGetVersion(&raw mut version) }?;
         Ok(Self { api, version: Version::of(version), stand_in })
     }
@@ -206,7 +206,7 @@ impl Driver {
     /// The driver failed.
     pub fn gpu_count(&self) -> Result<u32, Error> {
         let mut count = 0;
-        // SAFETY: the function writes a number.
+        // SAFETY: the pointer is valid for the number that the function writes.
         unsafe { self.api.cuDeviceGetCount(&raw mut count) }?;
         Ok(u32::try_from(count).unwrap_or(0))
     }
@@ -245,7 +245,7 @@ impl Driver {
         let count = self.gpu_count()?;
         let ordinal = c_int::try_from(index).ok().filter(|_| index < count).ok_or(Error::NoGpu { index, count })?;
         let mut device = 0;
-        // SAFETY: the function writes a number.
+        // SAFETY: the pointer is valid for the number that the function writes.
         unsafe { self.api.cuDeviceGet(&raw mut device, ordinal) }?;
         Ok(device)
     }
@@ -270,7 +270,7 @@ impl Driver {
 
     fn memory_bytes(&self, device: Device) -> Result<u64, Error> {
         let mut bytes = 0;
-        // SAFETY: the function writes a number.
+        // SAFETY: the pointer is valid for the number that the function writes.
         unsafe { self.api.cuDeviceTotalMem_v2(&raw mut bytes, device) }?;
         Ok(bytes as u64)
     }
@@ -278,7 +278,7 @@ impl Driver {
     /// Returns an attribute. `None` if this driver does not know it.
     pub(super) fn attribute(&self, device: Device, attribute: Attribute) -> Result<Option<i32>, Error> {
         let mut value = 0;
-        // SAFETY: the function writes a number.
+        // SAFETY: the pointer is valid for the number that the function writes.
         match unsafe { self.api.cuDeviceGetAttribute(&raw mut value, attribute, device) } {
             Ok(()) => Ok(Some(value)),
             Err(Error::Refused { code: INVALID_VALUE, .. }) => Ok(None),
@@ -288,7 +288,7 @@ impl Driver {
 
     pub(super) fn can_access_peer(&self, device: Device, peer: Device) -> Result<bool, Error> {
         let mut can = 0;
-        // SAFETY: the function writes a number.
+        // SAFETY: the pointer is valid for the number that the function writes.
         unsafe { self.api.cuDeviceCanAccessPeer(&raw mut can, device, peer) }?;
         Ok(can != 0)
     }

@@ -71,9 +71,9 @@ pub(super) fn is_about_the_processor(line: &str) -> bool {
         )
 }
 
-/// The text of `/proc/cpuinfo` for a description of a processor: `/proc/cpuinfo` itself, the output of `lscpu`, a line of the
-/// kernel log with the family, vendor and family (`AuthenticAMD:25`), or the name of the model. `None` if the description does
-/// not show the vendor.
+/// The text of `/proc/cpuinfo` for a description of a processor. The description is one of: the content of `/proc/cpuinfo`; the
+/// output of `lscpu`; a line of the kernel log that contains the CPU family; `VENDOR:FAMILY`, e.g. `AuthenticAMD:25`; a model
+/// name. `None` if the description does not show the vendor.
 pub(super) fn cpuinfo(text: &str) -> Option<String> {
     let text = text.trim();
     if text.is_empty() {
