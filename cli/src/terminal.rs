@@ -64,6 +64,14 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     }
 }
 
+/// Prints a value as one line of JSON.
+pub(crate) fn print_json_line(value: &impl Serialize) -> Result<(), Failure> {
+    match serde_json::to_string(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => Err(Failure::internal("cannot write the output as JSON", &error, "report this as a bug")),
+    }
+}
+
 /// Prints a failure to standard error and returns its exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     // If standard error is closed, the exit code still reports the failure.

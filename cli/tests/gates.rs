@@ -99,3 +99,17 @@ fn a_dry_run_checks_and_counts_and_saves_nothing() {
     let (code, _, errors) = run(folder.path(), &format!("{line} --to cuda:7"));
     assert_eq!(code, 2, "{errors}");
 }
+
+#[test]
+fn json_prints_each_finished_cell_on_a_line_of_its_own() {
+    let folder = stage();
+    let (code, out, errors) =
+        run(folder.path(), "--op copy_in,copy_out --mode completion --iterations 30 --json --out out");
+    assert_eq!(code, 0, "{errors}");
+    let mut printed: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    printed.sort_by_key(|cell| cell["id"].to_string());
+    let mut saved = result(folder.path())["cells"].as_array().unwrap().clone();
+    saved.sort_by_key(|cell| cell["id"].to_string());
+    assert_eq!(printed, saved);
+    assert!(errors.contains("2 passed") && errors.contains("out/result.json"), "{errors}");
+}

@@ -89,20 +89,30 @@ impl RunCommand {
             return Ok(ExitCode::SUCCESS);
         }
         let total = plan.cell_count();
-        let mut bar = Bar::new(total, plan.repeats(), command_line);
+        let mut bar = Bar::new(total, plan.repeats(), self.json, command_line);
         let result = runner.run(&mut bar);
         bar.finish();
         let result = result?;
-        print(&cells::render(result.last_cells(), command_line, terminal::width()))?;
-        print(&summary(&result, &plan, interrupt.exit_code().is_some(), bar.file()))?;
+        // With --json, standard output contains only the cells.
+        let show = |text: &str| {
+            if !self.json {
+                return print(text);
+            }
+            text.lines().for_each(terminal::note);
+            Ok(())
+        };
+        if !self.json {
+            print(&cells::render(result.last_cells(), command_line, terminal::width()))?;
+        }
+        show(&summary(&result, &plan, interrupt.exit_code().is_some(), bar.file()))?;
         let document = Document::read(&[bar.file().to_owned()]);
-        print(&conclusion::render(&document, terminal::width()))?;
+        show(&conclusion::render(&document, terminal::width()))?;
         let broken = match (expectations, document.saved().first(), document.unreadable().first()) {
             (Some(_), _, Some(error)) => return Err(super::compare::unreadable(error)),
             (Some(expectations), Some(saved), None) => expectations.broken(saved),
             _ => String::new(),
         };
-        print(&broken)?;
+        show(&broken)?;
         let is_kept = broken.is_empty() && !(self.fail_on_waived && count(&result, Outcome::Waived) > 0);
         Ok(exit_code(&result, &interrupt, is_kept))
     }

@@ -139,6 +139,9 @@ pub(in crate::commands) struct RunCommand {
     /// Exit status 1 also if a cell is waived
     #[arg(long, help_heading = OUTCOME)]
     pub(super) fail_on_waived: bool,
+    /// Print each finished cell as one line of JSON, as in result.json, instead of the table
+    #[arg(long, help_heading = OUTCOME)]
+    pub(super) json: bool,
     /// Check the plan and the devices, print the number of cells and the longest time of the measurements, and exit
     #[arg(long, help_heading = OUTCOME)]
     pub(super) dry_run: bool,

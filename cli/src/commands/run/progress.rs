@@ -27,17 +27,19 @@ pub(super) struct Bar<'a> {
     repeats: u32,
     /// Index of the repeat that runs.
     round: u32,
+    /// Whether finished cells are printed as JSON on standard output.
+    json: bool,
     file: PathBuf,
     command_line: &'a CommandLine,
 }
 
 impl<'a> Bar<'a> {
-    /// A bar for `total` cells with `repeats` repeats each.
-    pub(super) fn new(total: usize, repeats: u32, command_line: &'a CommandLine) -> Self {
+    /// A bar for `total` cells with `repeats` repeats each. `json`: also prints each finished cell on standard output.
+    pub(super) fn new(total: usize, repeats: u32, json: bool, command_line: &'a CommandLine) -> Self {
         // Printed steps would overwrite the progress bar. The library hides the bar on a terminal that cannot move its cursor.
         let is_shown = !steps::is_verbose() && !steps::is_quiet();
         let bar = if is_shown { ProgressBar::new(total as u64 * u64::from(repeats)) } else { ProgressBar::hidden() };
-        let bar = Self { bar, done: 0, total, repeats, round: 0, file: PathBuf::new(), command_line };
+        let bar = Self { bar, done: 0, total, repeats, round: 0, json, file: PathBuf::new(), command_line };
         bar.set_style(FIRST);
         bar
     }
@@ -84,6 +86,10 @@ impl Progress for Bar<'_> {
         let omitted = self.repeats.saturating_sub(self.round + 1);
         self.bar.set_length(self.bar.length().unwrap_or(0).saturating_sub(omitted.into()));
         self.done += 1;
+        if self.json {
+            // An error of standard output, e.g. a closed pipe, must not end the run: its result is saved.
+            let _ = self.bar.suspend(|| terminal::print_json_line(cell));
+        }
         if !steps::is_quiet() {
             let line = finished::line(self.done, self.total, cell, terminal::error_width());
             self.bar.suspend(|| terminal::note(&line));
