@@ -298,6 +298,9 @@ pub struct Cell {
     pub threads: u32,
     /// Number of queue pairs per thread.
     pub qps: u32,
+    /// Rate at which operations were scheduled, in operations per second. Only in mode `load`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_operations_per_s: Option<u64>,
     /// Whether both sides post at the same time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bidirectional: bool,

@@ -113,3 +113,23 @@ fn json_prints_each_finished_cell_on_a_line_of_its_own() {
     assert_eq!(printed, saved);
     assert!(errors.contains("2 passed") && errors.contains("out/result.json"), "{errors}");
 }
+
+#[test]
+fn load_mode_has_a_cell_per_rate_with_offered_and_achieved_operations() {
+    let folder = stage();
+    let line = "--op copy_in --mode load --rate 500,1k --duration 600ms --out out";
+    let (code, out, errors) = run(folder.path(), line);
+    assert_eq!(code, 0, "{out}{errors}");
+    let result = result(folder.path());
+    for (cell, rate) in result["cells"].as_array().unwrap().iter().zip([500, 1000]) {
+        assert_eq!((&cell["mode"], &cell["offered_operations_per_s"]), (&"load".into(), &rate.into()));
+        assert!(cell["id"].as_str().unwrap().ends_with(&format!("/{rate}-per-s")), "{cell}");
+        assert!(cell["latency_ns"]["p50"].is_u64() && cell["operations_per_s"].is_f64(), "{cell}");
+        assert!(cell["verified_bytes"].as_u64() > Some(0), "{cell}");
+    }
+    assert!(out.contains("offered/s") && out.contains("achieved/s"), "{out}");
+    let (code, _, errors) = run(folder.path(), "--op copy_in --mode load --dry-run");
+    assert!(code == 2 && errors.contains("cannot run mode load"), "{errors}");
+    let (code, _, errors) = run(folder.path(), "--op copy_in --mode bandwidth --rate 5 --dry-run");
+    assert!(code == 2 && errors.contains("Only mode load has an offered rate"), "{errors}");
+}

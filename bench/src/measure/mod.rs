@@ -3,6 +3,7 @@
 
 mod flow;
 mod latency;
+mod load;
 mod ping_pong;
 mod recorder;
 mod warm_up;
@@ -17,6 +18,7 @@ use quanta::Clock;
 use crate::interrupt::Interrupt;
 pub use flow::{Flow, bandwidth};
 pub use latency::{Stream, control, latency};
+pub use load::load;
 pub use ping_pong::{PING_PONG_DEPTH, PingPong, echo, ping_pong, read_byte};
 pub use recorder::Recorder;
 pub use warm_up::{WarmUp, warm_up};

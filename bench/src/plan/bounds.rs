@@ -13,6 +13,8 @@ pub(super) const MOST_REPEATS: u32 = 1000;
 pub(super) const LARGEST_OPERATION_BYTES: u64 = 1 << 30;
 /// Maximum depth. No device offers deeper queues.
 pub(super) const DEEPEST: u32 = 65_536;
+/// Highest offered rate: no device completes more operations per second.
+pub(super) const HIGHEST_RATE_PER_S: u64 = 1_000_000_000;
 /// Size of an atomic operation, in bytes.
 pub(crate) const ATOMIC_BYTES: u64 = 8;
 /// Maximum number of queue pairs of a cell, over all threads.

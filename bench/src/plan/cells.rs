@@ -46,6 +46,8 @@ pub struct CellSpec {
     pub qps: u32,
     /// Number of threads.
     pub threads: u32,
+    /// Offered rate in operations per second, in load mode.
+    pub rate_per_s: Option<u64>,
     /// Whether both sides post.
     pub bidirectional: bool,
 }
@@ -144,6 +146,7 @@ impl Plan {
                     depth: 1,
                     qps: 1,
                     threads: 1,
+                    rate_per_s: None,
                     bidirectional: false,
                 })
             })
@@ -163,12 +166,18 @@ impl Plan {
         }
         for &mode in &self.modes {
             let is_bandwidth = mode == Mode::Bandwidth;
-            let (depths, qps): (&[u32], &[u32]) = if is_bandwidth { (&self.depths, &self.qps) } else { (&[1], &[1]) };
+            let (depths, qps): (&[u32], &[u32]) =
+                if mode.has_depth() { (&self.depths, &self.qps) } else { (&[1], &[1]) };
+            let rates: Vec<_> =
+                if mode == Mode::Load { self.rates_per_s.iter().copied().map(Some).collect() } else { vec![None] };
             for &threads in &self.threads {
                 for &qps in qps {
                     let bidirectional = is_bandwidth && self.bidirectional;
-                    let of = |&depth| CellSpec { mode, depth, qps, threads, bidirectional, ..cell };
-                    cells.extend(depths.iter().map(of));
+                    for &depth in depths {
+                        let of =
+                            |&rate_per_s| CellSpec { mode, depth, qps, threads, rate_per_s, bidirectional, ..cell };
+                        cells.extend(rates.iter().map(of));
+                    }
                 }
             }
         }
@@ -184,7 +193,12 @@ impl Plan {
             let sizes = if op.is_atomic() { 1 } else { self.sizes_bytes.len() as u64 };
             let threads = if is_traced(spec) { 1 } else { self.threads.len() as u64 };
             let queues = (self.qps.len() as u64).saturating_mul(self.depths.len() as u64);
-            let of_mode = |mode: &Mode| if *mode == Mode::Bandwidth { queues } else { 1 };
+            let rates = self.rates_per_s.len() as u64;
+            let of_mode = |mode: &Mode| match mode {
+                Mode::Bandwidth => queues,
+                Mode::Load => queues.saturating_mul(rates),
+                Mode::Completion | Mode::PingPong => 1,
+            };
             let modes = if transfers(spec) { sum(&mut self.modes.iter().map(of_mode)) } else { 1 };
             [count(self.ranges.len()), threads, modes].into_iter().fold(sizes, u64::saturating_mul)
         };

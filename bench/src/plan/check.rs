@@ -5,10 +5,10 @@ use peerpath_importers::QueuePairOptions;
 use peerpath_paths::{Explained, Explanation, PathName, Severity, capitalized};
 
 use super::bounds::{
-    DEEPEST, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_REPEATS, MOST_THREADS, MOST_VALUES,
-    send_queue_drains,
+    DEEPEST, HIGHEST_RATE_PER_S, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_REPEATS,
+    MOST_THREADS, MOST_VALUES, send_queue_drains,
 };
-use super::{Plan, possible};
+use super::{Mode, Plan, possible};
 
 /// Reason why a plan cannot run on any host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +51,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     }
     check_sizes(plan)?;
     check_threads_and_queues(plan)?;
+    check_rates(plan)?;
     check_connection(plan)?;
     check_ranges(plan)?;
     possible::check(plan)?;
@@ -89,6 +90,7 @@ fn check_count(plan: &Plan) -> Result<(), PlanError> {
         ("sizes", plan.sizes_bytes.len()),
         ("numbers of ranges", plan.ranges.len()),
         ("depths", plan.depths.len()),
+        ("rates", plan.rates_per_s.len()),
         ("numbers of queue pairs", plan.qps.len()),
         ("numbers of threads", plan.threads.len()),
     ];
@@ -129,6 +131,32 @@ fn check_sizes(plan: &Plan) -> Result<(), PlanError> {
         );
     }
     Ok(())
+}
+
+fn check_rates(plan: &Plan) -> Result<(), PlanError> {
+    let has_load = plan.modes.contains(&Mode::Load);
+    if has_load && plan.rates_per_s.is_empty() {
+        return reject(
+            "cannot run mode load".into(),
+            "It offers operations at a given rate, and the plan names no rate.",
+            "Name at least one rate in operations per second.",
+        );
+    }
+    if let Some(rate) = plan.rates_per_s.first().filter(|_| !has_load) {
+        return reject(
+            format!("cannot offer {rate} operations per second"),
+            "Only mode load has an offered rate.",
+            "Add mode load, or omit the rate.",
+        );
+    }
+    match plan.rates_per_s.iter().find(|rate| !(1..=HIGHEST_RATE_PER_S).contains(*rate)) {
+        Some(rate) => reject(
+            format!("cannot offer {rate} operations per second"),
+            &format!("Rates are 1 to {HIGHEST_RATE_PER_S} operations per second."),
+            "Choose another rate.",
+        ),
+        None => Ok(()),
+    }
 }
 
 fn check_ranges(plan: &Plan) -> Result<(), PlanError> {

@@ -34,11 +34,18 @@ pub enum Mode {
     PingPong,
     /// Throughput with as many operations in flight as the depth allows.
     Bandwidth,
+    /// Latency at an offered rate, from the scheduled time of an operation to its work completion.
+    Load,
 }
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Self; 3] = [Self::Completion, Self::PingPong, Self::Bandwidth];
+    pub const ALL: [Self; 4] = [Self::Completion, Self::PingPong, Self::Bandwidth, Self::Load];
+
+    /// Whether several operations are in flight, so that depth and queue pairs matter.
+    pub(crate) fn has_depth(self) -> bool {
+        matches!(self, Self::Bandwidth | Self::Load)
+    }
 
     /// Name of the mode in results.
     pub fn as_str(self) -> &'static str {
@@ -46,6 +53,7 @@ impl Mode {
             Self::Completion => "completion",
             Self::PingPong => "pingpong",
             Self::Bandwidth => "bandwidth",
+            Self::Load => "load",
         }
     }
 }
@@ -85,10 +93,12 @@ pub struct Plan {
     pub ranges: Vec<u32>,
     /// Registration of a buffer that consists of several ranges.
     pub mechanism: Mechanism,
-    /// Number of operations in flight on each queue pair, in bandwidth mode.
+    /// Number of operations in flight on each queue pair, in bandwidth mode; in load mode, the maximum.
     pub depths: Vec<u32>,
-    /// Number of queue pairs per thread, used in turn, in bandwidth mode.
+    /// Number of queue pairs per thread, used in turn, in the modes bandwidth and load.
     pub qps: Vec<u32>,
+    /// Offered rates in load mode, in operations per second of all threads together.
+    pub rates_per_s: Vec<u64>,
     /// Number of threads. Each has its own queue pairs and its own part of the source.
     pub threads: Vec<u32>,
     /// Whether both sides post, in bandwidth mode.
@@ -142,6 +152,7 @@ impl Plan {
             mechanism: Mechanism::Auto,
             depths: vec![1],
             qps: vec![1],
+            rates_per_s: Vec::new(),
             threads: vec![1],
             bidirectional: false,
             post_list: None,

@@ -116,6 +116,7 @@ mod tests {
             depth: 1,
             qps: 1,
             threads: 1,
+            rate_per_s: None,
             bidirectional: false,
         }
     }

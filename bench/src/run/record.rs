@@ -64,6 +64,7 @@ pub(super) fn cell(
         depth: spec.depth,
         threads: spec.threads,
         qps: spec.qps,
+        offered_operations_per_s: spec.rate_per_s,
         bidirectional: spec.bidirectional,
         outcome,
         cause,
@@ -113,9 +114,10 @@ fn variant(separator: &str, spec: &CellSpec) -> String {
     let ranges = spec.ranges.map_or_else(String::new, |count| format!("{separator}{count}-ranges"));
     let many = |count: u32, what: &str| if count > 1 { format!("{separator}{count}-{what}") } else { String::new() };
     let per_range = spec.mechanism == Mechanism::MrPerRange;
+    let rate = spec.rate_per_s.map_or_else(String::new, |rate| format!("{separator}{rate}-per-s"));
     let per_range = if per_range { format!("{separator}mr-per-range") } else { String::new() };
     let both = if spec.bidirectional { format!("{separator}bidirectional") } else { String::new() };
-    format!("{ranges}{per_range}{}{}{both}", many(spec.qps, "qps"), many(spec.threads, "threads"))
+    format!("{ranges}{per_range}{}{}{both}{rate}", many(spec.qps, "qps"), many(spec.threads, "threads"))
 }
 
 fn suffix(separator: &str, asked: Option<PathName>) -> String {

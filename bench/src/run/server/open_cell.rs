@@ -119,6 +119,7 @@ fn spec_of(session: &Session<'_>, open: &Open) -> Result<CellSpec, CellError> {
         depth,
         qps,
         threads,
+        rate_per_s: None,
         bidirectional: open.both_ways,
     })
 }

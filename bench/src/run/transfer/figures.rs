@@ -48,6 +48,8 @@ pub(super) fn conclude(spec: &CellSpec, results: &[LaneResult], clock: &Clock, f
             [] => first.recorder.latency(),
             _ => Recorder::all(results.iter().map(|result| &result.recorder)).latency(),
         };
+    }
+    if !spec.mode.has_depth() {
         return figures;
     }
     let throughputs = || results.iter().flat_map(|result| &result.throughputs);

@@ -110,7 +110,7 @@ impl<'a> Transfers<'a> {
         }
         let results = match spec.mode {
             Mode::PingPong => ping_pong::run(self, lanes)?,
-            Mode::Completion | Mode::Bandwidth => self.run_timed(lanes)?,
+            Mode::Completion | Mode::Bandwidth | Mode::Load => self.run_timed(lanes)?,
         };
         let operations = results.iter().flat_map(|result| &result.operations);
         let layouts = lanes.iter().flat_map(|lane| lane.layouts.iter().enumerate());
@@ -285,6 +285,13 @@ impl<'a> Transfers<'a> {
                     peer_duration: None,
                     warm_up: None,
                 });
+            }
+            if let Some(rate_per_s) = spec.rate_per_s {
+                let rate_per_s = rate_per_s as f64 / f64::from(spec.threads);
+                let plane = lane.data_plane();
+                let throughput = measure::load(plane, streams[0], flow, rate_per_s, limit, &mut recorder, interrupt)?;
+                let (operations, throughputs) = (vec![throughput.operations], vec![throughput]);
+                return Ok(LaneResult { recorder, operations, throughputs, peer_duration: None, warm_up: None });
             }
             let throughputs = measure::bandwidth(lane.data_plane(), &streams, flow, limit, clock, interrupt)?;
             let operations = throughputs.iter().map(|throughput| throughput.operations).collect();

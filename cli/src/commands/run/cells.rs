@@ -45,6 +45,8 @@ fn columns(cells: &[Cell]) -> Vec<CellColumn> {
         column(true, number("depth", 6), |cell| cell.depth.to_string()),
         column(any(|cell| cell.qps > 1), number("qps", 0), |cell| cell.qps.to_string()),
         column(any(|cell| cell.threads > 1), number("threads", 0), |cell| cell.threads.to_string()),
+        column(any(|cell| cell.offered_operations_per_s.is_some()), number("offered/s", 0), offered),
+        column(any(|cell| cell.offered_operations_per_s.is_some()), number("achieved/s", 0), achieved),
         column(any(|cell| cell.path.asked.is_some()), text("asked", 2), asked),
         column(true, text("path", 1), path),
         column(true, number("p50", 0), |cell| or_dash(latency(cell, |latency| latency.p50))),
@@ -151,6 +153,16 @@ pub(super) fn p99(cell: &Cell) -> Option<String> {
 pub(super) fn throughput(cell: &Cell) -> String {
     let sum = if cell.bidirectional { " sum" } else { "" };
     or_dash(cell.measured.throughput_bytes_per_s.map(|rate| units::bytes_per_second(rate) + sum))
+}
+
+fn offered(cell: &Cell) -> String {
+    or_dash(cell.offered_operations_per_s.map(|rate| rate.to_string()))
+}
+
+/// The rate of the completed operations. Below the offered rate, the device is overloaded.
+fn achieved(cell: &Cell) -> String {
+    let rate = cell.offered_operations_per_s.and(cell.measured.operations_per_s);
+    or_dash(rate.map(|rate| format!("{rate:.0}")))
 }
 
 /// The spread of the repeats: largest minus smallest throughput (or median latency), in percent of the figure shown. `None` with

@@ -22,6 +22,7 @@ pub(super) fn line(done: usize, total: usize, cell: &Cell, width: usize) -> Stri
     } else {
         parts.extend(cell.cause.map(|cause| format!("[{cause}]")));
     }
+    parts.extend(cell.offered_operations_per_s.map(|rate| format!("offered {rate}/s")));
     let peer = cell.far.as_ref().map_or_else(String::new, |_| format!(" on peer {}", cells::peer(cell)));
     parts.push(format!("{}{peer} -> {}", cells::source(cell), cells::target(cell)));
     shortened(&printable(&parts.join("  ")), width)

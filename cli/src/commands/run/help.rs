@@ -34,6 +34,9 @@ Examples:
                --size 64K --depth 128 --qps 4 --completion-moderation 100 \\
                --duration 10s
       the measurement of ib_write_bw
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op write \\
+               --size 4K --mode load --rate 10k,100k,1e6
+      latency against load
   peerpath run --from cuda:0:64M --to verbs:mlx5_0
       memory of a GPU: GPUDirect RDMA with dma-buf
   peerpath run --from 0000:03:00.0:2,host:256M --to cuda:0 \\
@@ -56,10 +59,14 @@ const PATHS: [(&str, &str); 6] = [
     ("refused", "no path: the cell passes if the kernel refuses the mapping"),
 ];
 
-const MODES: [(&str, &str); 3] = [
+const MODES: [(&str, &str); 4] = [
     ("completion", "one operation at a time; latency from post to completion"),
     ("pingpong", "one message back and forth between two queue pairs; latency is half of the round trip"),
     ("bandwidth", "--depth operations outstanding; throughput"),
+    (
+        "load",
+        "operations at each --rate, at most --depth outstanding; latency from the scheduled time, also of late operations",
+    ),
 ];
 
 const EXPECTATIONS: &str = "\

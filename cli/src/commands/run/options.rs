@@ -46,7 +46,7 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "OP", num_args = 1.., value_delimiter = ',', value_parser = words::<Op>(Op::ALL.map(Op::as_str)),
           hide_possible_values = true, help_heading = CELLS)]
     pub(super) op: Vec<Op>,
-    /// completion, pingpong or bandwidth; see Modes below  [default: completion and bandwidth]
+    /// completion, pingpong, bandwidth or load; see Modes below  [default: completion and bandwidth]
     #[arg(long, value_name = "MODE", num_args = 1.., value_delimiter = ',', value_parser = modes(), hide_possible_values = true,
           help_heading = CELLS)]
     pub(super) mode: Vec<Mode>,
@@ -58,12 +58,15 @@ pub(in crate::commands) struct RunCommand {
     /// are not measured; the result lists them  [default: the ranges of --from]
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) ranges: Vec<u32>,
-    /// Outstanding operations per queue pair in bandwidth mode  [default: 16]
+    /// Outstanding operations per queue pair in the modes bandwidth and load  [default: 16]
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) depth: Vec<u32>,
-    /// Queue pairs per thread, used in turn in bandwidth mode  [default: 1]
+    /// Queue pairs per thread, used in turn in the modes bandwidth and load  [default: 1]
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]
     pub(super) qps: Vec<u32>,
+    /// Offered operations per second in load mode, of all threads together, e.g. 1000, 10k or 1e6
+    #[arg(long, value_name = "R", num_args = 1.., value_delimiter = ',', value_parser = parse_count, help_heading = CELLS)]
+    pub(super) rate: Vec<u64>,
     /// Number of threads. Each thread has its own queue pairs and its own part of the source; for operations without
     /// transfers, such as register, its own registrations  [default: 1]
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = whole::<u32>, help_heading = CELLS)]

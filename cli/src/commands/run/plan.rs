@@ -50,6 +50,7 @@ impl RunCommand {
             mechanism,
             depths: or(&self.depth, &[16]),
             qps: or(&self.qps, &[1]),
+            rates_per_s: or(&self.rate, &[]),
             threads: or(&self.threads, &[1]),
             bidirectional: self.bidirectional,
             post_list: self.post_list,
