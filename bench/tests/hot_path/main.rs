@@ -165,3 +165,15 @@ fn ping_pong_loop_does_not_allocate() {
         });
     }
 }
+
+#[test]
+fn load_loop_does_not_allocate() {
+    let layout = Layout::new(64, 8, 1 << 20).unwrap();
+    let stream = Stream { layout: &layout, op: Op::Write, posted_by: Side::Far, queues: 2, first: 0 };
+    assert_no_allocation_per_operation(|limit| {
+        let mut recorder = Recorder::new(Clock::new());
+        let (flow, interrupt) = (Flow { queues: 2, ..Flow::simple(8) }, Interrupt::default());
+        measure::load(&mut plane(16), stream, flow, 1e9, limit, &mut recorder, &interrupt).unwrap();
+        assert_eq!(recorder.count(), limit.iterations);
+    });
+}
