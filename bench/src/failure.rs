@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use peerpath_paths::input_file::InputError;
-use peerpath_paths::{Explained, Explanation, Severity, limit_of_open_files};
+use peerpath_paths::{Explained, Explanation, Severity, limit_of_open_files, sentence};
 
 /// An error with its cause and its remedy.
 #[derive(Debug, Clone)]
@@ -50,7 +50,8 @@ impl Failure {
     /// already contains.
     pub fn of(error: &impl Explained) -> Self {
         let explanation = explanation(error);
-        Self::new(joined(error, &explanation.why), explanation, error.severity())
+        let what = without_reason(joined(error, &explanation.why), &explanation.why);
+        Self::new(what, explanation, error.severity())
     }
 
     /// Returns the same failure with another severity.
@@ -78,13 +79,23 @@ impl Error for Failure {
 
 impl<E: Explained> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(error.to_string(), explanation(&error), error.severity()).with_source(error)
+        let explanation = explanation(&error);
+        let what = without_reason(error.to_string(), &explanation.why);
+        Self::new(what, explanation, error.severity()).with_source(error)
     }
 }
 
 /// The explanation of an error. If a limit of open files caused the error, the explanation of that limit.
 fn explanation(error: &impl Explained) -> Explanation {
     limit_of_open_files(error).unwrap_or_else(|| error.explanation())
+}
+
+/// An error's text without the reason after a colon if that reason is `why`, which is printed on its own line.
+fn without_reason(mut text: String, why: &str) -> String {
+    if let Some((at, _)) = text.match_indices(": ").find(|(at, colon)| sentence(&text[at + colon.len()..]) == why) {
+        text.truncate(at);
+    }
+    text
 }
 
 /// Joins the texts of an error and its sources into one sentence. Omits a source whose text the error already contains.
@@ -134,6 +145,13 @@ mod tests {
         ] {
             assert!(failure.explanation.remedy.contains("ulimit -n"), "{failure:?}");
         }
+    }
+
+    #[test]
+    fn prints_a_reason_once() {
+        let text = |why| without_reason("cannot export 0000:03:00.0: the length is zero".to_owned(), why);
+        assert_eq!(text("The length is zero."), "cannot export 0000:03:00.0");
+        assert_eq!(text("Another reason."), "cannot export 0000:03:00.0: the length is zero");
     }
 
     #[test]

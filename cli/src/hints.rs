@@ -53,7 +53,7 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         causes: &[Cause::NoDevice],
-        topic: "the sender",
+        topic: "exporting program",
         commands: &["run", "serve"],
         names: "peerpath export",
         sentence: "To export a BAR, use `peerpath export BDF:BAR --socket PATH`.",
@@ -61,9 +61,9 @@ const HINTS: &[Hint] = &[
     Hint {
         causes: &[Cause::NoDevice],
         topic: "",
-        commands: &["run", "serve", "export", "bind", "doctor"],
+        commands: &["run", "serve", "export", "bind", "paths", "doctor"],
         names: "peerpath list",
-        sentence: "See `peerpath list` for the functions and devices of this host.",
+        sentence: "`peerpath list --all` lists the functions and devices of a host.",
     },
     Hint {
         causes: &[Cause::BarNotExportable],
@@ -294,7 +294,7 @@ mod tests {
         assert!(remedy(None, "See the journal.").contains("peerpath restore"));
         assert!(remedy(None, "Start the server on the other host.").contains("peerpath serve"));
         assert!(remedy(None, "Use another MTU.").contains("--mtu"));
-        let no_socket = remedy(Some(Cause::NoDevice), "Start the sender first, with the same path.");
+        let no_socket = remedy(Some(Cause::NoDevice), "Start the exporting program first, with the same path.");
         assert!(no_socket.contains("peerpath export") && !no_socket.contains("peerpath list"), "{no_socket}");
     }
 

@@ -6,12 +6,9 @@ use peerpath_bench::failure::Failure;
 use peerpath_bench::plan::Target;
 use peerpath_exporter::{Error, Source, split_sources};
 use peerpath_importers::{Discovered, IMPORTERS, targets_named};
-use peerpath_paths::{Bdf, Explained as _, Inventory, Tree};
+use peerpath_paths::{Bdf, Explained as _, GroupError, Inventory, Severity, Tree};
 
 use crate::similar::closest;
-
-const FORMS: &str = "name a BAR as 0000:03:00.0:2, ranges of it as 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000, host memory as \
-                     host:16M, or GPU memory as cuda:0:64M; see Sources in `peerpath run --help`";
 
 const KINDS_OF_SOURCES: [&str; 5] = ["host", "udmabuf", "heap", "cuda", "socket"];
 
@@ -28,7 +25,7 @@ pub(crate) fn source(text: &str) -> Result<Source, Failure> {
     };
     let what = || format!("cannot use {:?} as a source", shortened(text));
     if let Ok(bdf) = text.parse() {
-        return only_bar(bdf).map_err(|(why, remedy)| Failure::bad_input(what(), why, remedy));
+        return only_bar(bdf, what());
     }
     let (kind, rest) = text.split_once(':').map_or((text, ""), |(kind, _)| (kind, &text[kind.len()..]));
     if let Some(known) = closest(kind, KINDS_OF_SOURCES).filter(|known| *known != kind) {
@@ -47,32 +44,24 @@ pub(crate) fn source(text: &str) -> Result<Source, Failure> {
             format!("did you mean --to {target}?"),
         ));
     }
-    let why = match error {
-        Error::BadSource { why, .. } => why,
-        error => error.to_string(),
-    };
-    let (why, remedy) = why
-        .split_once(": write ")
-        .map_or((&why[..], FORMS.to_owned()), |(why, example)| (why, format!("write {example}")));
-    Err(Failure::bad_input(what(), why, remedy))
+    match error {
+        Error::BadSource { why, remedy, .. } => Err(Failure::bad_input(what(), why, remedy)),
+        error => Err(error.into()),
+    }
 }
 
-/// The only exportable BAR of a function; otherwise the reason and the remedy.
-fn only_bar(bdf: Bdf) -> Result<Source, (String, String)> {
+/// The only exportable BAR of a function.
+fn only_bar(bdf: Bdf, what: String) -> Result<Source, Failure> {
     let entry = Inventory::read(&Tree::live()).list().into_iter().find(|entry| entry.bdf == bdf);
-    let Some(entry) = entry else {
-        return Err(("this host has no such function".into(), "choose a function from `peerpath list --all`".into()));
-    };
+    let entry = entry.ok_or(GroupError::NoFunction { bdf })?;
     let bars: Vec<_> =
         entry.bars.iter().filter(|bar| bar.exportable).map(|bar| format!("{bdf}:{}", bar.index)).collect();
-    match &bars[..] {
-        [only] => only.parse().map_err(|error: Error| (error.to_string(), String::new())),
-        [] => Err(("it has no BAR that can be exported".into(), "choose a BAR from `peerpath list`".into())),
-        several => Err((
-            "it has several BARs that can be exported".into(),
-            format!("name one of them: {}", several.join(", ")),
-        )),
-    }
+    let (why, remedy) = match &bars[..] {
+        [only] => return Ok(only.parse::<Source>()?),
+        [] => ("it has no BAR that can be exported", "choose a BAR from `peerpath list`".to_owned()),
+        several => ("it has several BARs that can be exported", format!("name one of them: {}", several.join(", "))),
+    };
+    Err(Failure::bad_input(what, why, remedy))
 }
 
 /// The target that a text names.
@@ -88,23 +77,32 @@ pub(crate) fn target(text: &str) -> Result<Target, Failure> {
         [] => {}
         several => return Err(ambiguous(what(), several)),
     }
-    let Some(meant) = meant(text, &discovered) else {
-        let (why, remedy) = match text.parse::<Bdf>() {
-            Ok(_) => ("this host has no such function".into(), "choose a device from `peerpath list`".into()),
-            Err(_) if text.contains(':') => (error.explanation().why, error.explanation().remedy),
-            Err(_) => ("this host does not have a device with this name".into(), error.explanation().remedy),
-        };
-        return Err(Failure::bad_input(what(), why, remedy));
-    };
-    Err(Failure::bad_input(
-        what(),
-        if text.contains(':') && text.parse::<Bdf>().is_err() {
-            "it is not the name of a target"
-        } else {
-            "no target of this host has exactly this name"
-        },
-        format!("did you mean {meant}?"),
-    ))
+    let unknown_kind = |kind: &str| format!("{:?} is not a kind of target", shortened(kind));
+    if let Some((kind, known)) = misspelt_kind(text) {
+        return Err(Failure::bad_input(what(), unknown_kind(kind), format!("did you mean \"{known}:\"?")));
+    }
+    if let Some(meant) = meant(text, &discovered) {
+        let why = "no target of this host has exactly this name";
+        return Err(Failure::bad_input(what(), why, format!("did you mean {meant}?")));
+    }
+    Err(match (text.parse::<Bdf>(), text.split_once(':')) {
+        (Ok(bdf), _) => GroupError::NoFunction { bdf }.into(),
+        (Err(_), Some((kind, _))) => Failure::bad_input(what(), unknown_kind(kind), error.explanation().remedy),
+        (Err(_), None) => no_device(text, NAMES.to_owned()),
+    })
+}
+
+const NAMES: &str = "choose a device from `peerpath list`";
+
+fn no_device(text: &str, remedy: String) -> Failure {
+    let what = format!("cannot find the device {:?}", shortened(text));
+    Failure::bad_input(what, "the host has no device with this name", remedy)
+}
+
+/// The kind of a target that is none, and the one that it resembles: `verb` and `verbs`.
+fn misspelt_kind(text: &str) -> Option<(&str, &'static str)> {
+    let (kind, _) = text.split_once(':').filter(|_| text.parse::<Bdf>().is_err())?;
+    Some((kind, closest(kind, IMPORTERS.iter().map(|importer| importer.kind()))?))
 }
 
 pub(crate) fn ambiguous(what: String, several: &[String]) -> Failure {
@@ -117,12 +115,6 @@ pub(crate) fn ambiguous(what: String, several: &[String]) -> Failure {
 
 /// The target that a wrong name probably means.
 fn meant(text: &str, discovered: &[Discovered]) -> Option<String> {
-    let (kind, address) = text.split_once(':').unwrap_or(("", text));
-    let kinds = || IMPORTERS.iter().map(|importer| importer.kind());
-    // A misspelt kind, e.g. verb:mlx5_0.
-    if let Some(kind) = closest(kind, kinds()).filter(|_| text.parse::<Bdf>().is_err()) {
-        return Some(format!("{kind}:{address}"));
-    }
     let inventory = Inventory::read(&Tree::live());
     // A function that is not bound to VFIO, or a device of another kind on a function: nvme:nvme0, eth0.
     let function = text.parse().ok().filter(|bdf| inventory.topology.function(*bdf).is_some());
@@ -160,25 +152,41 @@ pub(crate) fn device_of(inventory: &Inventory, text: &str) -> Result<String, Fai
     let devices: Vec<_> = inventory.topology.functions().iter().flat_map(|function| &function.devices).collect();
     let named: Vec<_> =
         devices.iter().filter(|device| device.split_once(':').is_some_and(|(_, own)| own == name)).collect();
-    let what = || format!("cannot find the device {:?}", shortened(text));
     match &named[..] {
         [only] => Ok(format!("{only}{rest}")),
-        [] => {
-            let remedy = similar_device(inventory, name);
-            Err(Failure::bad_input(what(), "no function of this host has a device with this name", remedy))
-        }
-        several => Err(ambiguous(what(), &several.iter().map(|device| (**device).clone()).collect::<Vec<_>>())),
+        [] => Err(no_device(text, similar_device(inventory, name))),
+        several => Err(ambiguous(
+            format!("cannot use {:?}", shortened(text)),
+            &several.iter().map(|device| (**device).clone()).collect::<Vec<_>>(),
+        )),
     }
 }
 
-/// The remedy if no function of an inspected host has this device.
-pub(crate) fn similar_device(inventory: &Inventory, text: &str) -> String {
+/// The failure for a device with its kind that no function of an inspected host has.
+pub(crate) fn absent(inventory: &Inventory, text: &str, is_live: bool) -> Failure {
+    if is_live {
+        // On this host, the importer says why the address is wrong, or that there is no such device.
+        let probe = |Target { importer, address }: Target| Ok(importer.probe(&address).map(drop)?);
+        match target(text).and_then(probe) {
+            Err(failure) if failure.severity == Severity::BadInput => return failure,
+            _ => {}
+        }
+    }
+    Failure::bad_input(
+        format!("cannot find the PCI function of {}", shortened(text)),
+        "the host has no such device, or the device belongs to no PCI function",
+        similar_device(inventory, text),
+    )
+}
+
+/// The remedy for a device that no function of an inspected host has.
+fn similar_device(inventory: &Inventory, text: &str) -> String {
     let own_name = |device: &str| device.split_once(':').map_or(device, |(_, name)| name).to_owned();
     let devices = || inventory.topology.functions().iter().flat_map(|function| &function.devices);
     let similar = closest(&own_name(text), devices().map(|device| own_name(device)));
     match similar.and_then(|name| devices().find(|device| own_name(device) == name)) {
         Some(device) => format!("did you mean {device}?"),
-        None => "use a BDF such as 0000:04:00.0, or a device from `peerpath list`".to_owned(),
+        None => NAMES.to_owned(),
     }
 }
 

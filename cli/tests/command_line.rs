@@ -100,7 +100,7 @@ fn exits_with_2_for_invalid_arguments() {
     ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--size", "2G"], 2, "1 GiB");
     ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--depth", "0"], 2, "depth");
     ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--iterations", "0"], 2, "iteration");
-    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--ranges", "0"], 2, "0 ranges");
+    ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--ranges", "0"], 2, "--ranges 0");
     ends(&["run", "--from", "0000:03:00.0:2@0x0+0x1000", "--to", "verbs:rxe0", "--ranges", "2"], 2, "ranges itself");
     ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--mechanism", "magic"], 2, "mr-per-range");
     ends(&["run", "--from", "host:1M", "--to", "verbs:rxe0", "--vfio", "window"], 2, "window");

@@ -24,9 +24,11 @@ pub enum Error {
         text: String,
         /// Reason of the error.
         why: String,
+        /// Remedy, as an imperative.
+        remedy: String,
     },
     /// The text is not a range.
-    #[error("cannot parse {text:?} as a range, e.g. 0x4000+0x2000")]
+    #[error("{text:?} is not a range")]
     BadRangeText {
         /// The text, truncated for display.
         text: String,
@@ -68,6 +70,8 @@ pub enum Error {
         length_bytes: u64,
         /// Reason of the error.
         why: String,
+        /// Remedy, as a sentence.
+        remedy: String,
     },
     /// The caller requested ranges, but only BARs can be exported as ranges.
     #[error("cannot export ranges of {source_name}")]
@@ -307,6 +311,12 @@ pub enum Error {
     NotADmaBuf {
         /// Description of the source.
         source_name: String,
+    },
+    /// The socket of the exporting program does not exist.
+    #[error("cannot connect to {path}")]
+    NoSocket {
+        /// Path of the socket.
+        path: PathBuf,
     },
     /// The socket cannot be created or used.
     #[error("cannot {operation} {path}")]

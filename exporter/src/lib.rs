@@ -107,14 +107,22 @@ pub fn page_bytes() -> u64 {
 /// Checks that a length is a multiple of `unit_bytes`, not zero, and within the exporter's memory.
 fn check_length(exporter: &impl Exporter, length_bytes: u64, unit_bytes: u64) -> Result<(), Error> {
     let total = exporter.length_bytes();
-    let why = if length_bytes == 0 {
-        "the length is zero".to_owned()
+    let (why, remedy) = if length_bytes == 0 {
+        ("the length is zero".to_owned(), "Choose a length of at least one byte.".to_owned())
     } else if length_bytes > total {
-        format!("the source has only {total} bytes")
+        (format!("the source has only {total} bytes"), format!("Choose a length of at most {total} bytes."))
     } else if !length_bytes.is_multiple_of(unit_bytes) {
-        format!("a dma-buf consists of whole pages of {unit_bytes} bytes")
+        whole_pages(unit_bytes)
     } else {
         return Ok(());
     };
-    Err(Error::BadLength { source_name: exporter.origin().to_string(), length_bytes, why })
+    Err(Error::BadLength { source_name: exporter.origin().to_string(), length_bytes, why, remedy })
+}
+
+/// Reason and remedy for a length that is not a whole number of pages.
+fn whole_pages(page_bytes: u64) -> (String, String) {
+    (
+        format!("a dma-buf consists of whole pages of {page_bytes} bytes"),
+        format!("Choose a size that is a multiple of {page_bytes} bytes."),
+    )
 }

@@ -124,25 +124,32 @@ impl Origin {
     /// [`Error::BadLength`] if the ranges do not consist of whole pages, ranges and gaps together exceed the memory, or the
     /// memory already has several ranges.
     pub fn spread(&self, length_bytes: u64, count: u32) -> Result<Vec<BarRange>, Error> {
-        let refused = |why| Err(Error::BadLength { source_name: self.to_string(), length_bytes, why });
+        let refused = |why, remedy| Err(Error::BadLength { source_name: self.to_string(), length_bytes, why, remedy });
         let [whole] = self.ranges[..] else {
-            return refused("the source already has several ranges".to_owned());
+            return refused(
+                "the source already has several ranges".to_owned(),
+                "Name the source without ranges, or do not split it.".to_owned(),
+            );
         };
         let count = u64::from(count.max(1));
         let page_bytes = page_bytes();
         if length_bytes == 0 || !length_bytes.is_multiple_of(count * page_bytes) {
-            return refused(format!(
-                "to split it into {count} ranges of whole pages, the length must be a multiple of {} bytes",
-                count * page_bytes
-            ));
+            let unit = count * page_bytes;
+            return refused(
+                format!("{count} ranges of whole pages have a multiple of {unit} bytes"),
+                format!("Choose a multiple of {unit} bytes, or another number of ranges."),
+            );
         }
         let each = length_bytes / count;
         let gaps = each * (count - 1);
         if length_bytes.checked_add(gaps).is_none_or(|room| room > whole.length_bytes) {
-            return refused(format!(
-                "{count} ranges, separated by gaps of the same length, need more than the {} bytes of the source",
-                whole.length_bytes
-            ));
+            return refused(
+                format!(
+                    "{count} ranges, separated by gaps of the same length, need more than the {} bytes of the source",
+                    whole.length_bytes
+                ),
+                "Choose a smaller size or fewer ranges.".to_owned(),
+            );
         }
         let start = whole.offset_bytes;
         Ok((0..count).map(|at| BarRange { offset_bytes: start + 2 * at * each, length_bytes: each }).collect())

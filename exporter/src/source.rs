@@ -119,14 +119,28 @@ impl FromStr for Source {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        parse(text).map_err(|why| Error::BadSource { text: text.chars().take(128).collect(), why })
+        parse(text).map_err(|Problem { why, remedy }| Error::BadSource {
+            text: text.chars().take(128).collect(),
+            why,
+            remedy,
+        })
     }
 }
 
-fn parse(text: &str) -> Result<Source, String> {
+/// Reason why a text is not a source, and the remedy.
+struct Problem {
+    why: String,
+    remedy: String,
+}
+
+fn problem(why: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    Problem { why: why.into(), remedy: remedy.into() }
+}
+
+fn parse(text: &str) -> Result<Source, Problem> {
     if let Some((kind, rest)) = text.split_once(':') {
         match kind {
-            "socket" if rest.is_empty() => return Err("the path is missing".to_owned()),
+            "socket" if rest.is_empty() => return Err(no_path()),
             "socket" => return Ok(Source::Socket { path: PathBuf::from(rest) }),
             "udmabuf" => return Ok(Source::Udmabuf { size_bytes: parse_size(rest)? }),
             "heap" => return Ok(Source::Heap { size_bytes: parse_size(rest)? }),
@@ -136,52 +150,65 @@ fn parse(text: &str) -> Result<Source, String> {
         }
     }
     match text {
-        "host" | "udmabuf" | "heap" => return Err(format!("the size is missing: write e.g. {text}:16M")),
-        "cuda" => return Err("the GPU and the size are missing: write e.g. cuda:0:64M".to_owned()),
-        "socket" => return Err("the path is missing: write e.g. socket:/run/bar.sock".to_owned()),
+        "host" | "udmabuf" | "heap" => return Err(problem("the size is missing", format!("write e.g. {text}:16M"))),
+        "cuda" => return Err(problem("the GPU and the size are missing", "write e.g. cuda:0:64M")),
+        "socket" => return Err(no_path()),
         _ => {}
     }
     parse_bar(text)
 }
 
-fn parse_gpu(text: &str) -> Result<Source, String> {
-    let (index, size) =
-        text.split_once(':').ok_or_else(|| format!("the size is missing: write e.g. cuda:{text}:64M"))?;
+fn no_path() -> Problem {
+    problem("the path is missing", "write e.g. socket:/run/bar.sock")
+}
+
+fn parse_gpu(text: &str) -> Result<Source, Problem> {
+    let (index, size) = text.split_once(':').ok_or_else(|| problem("the size is missing", "write e.g. cuda:0:64M"))?;
     let digits = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
     match index.parse() {
         Ok(index) if digits => Ok(Source::Cuda { index, size_bytes: parse_size(size)? }),
-        _ => Err("invalid GPU index: write a decimal number, e.g. cuda:0:64M".to_owned()),
+        _ => Err(problem("invalid GPU number", "write a decimal number, e.g. cuda:0:64M")),
     }
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
+fn parse_size(text: &str) -> Result<u64, Problem> {
+    let remedy = "write a size such as 4096, 64K or 1M";
     match parse_bytes(text) {
-        Some(0) => Err("the size is zero: write e.g. 4096, 64K or 1M".to_owned()),
+        Some(0) => Err(problem("the size is zero", remedy)),
         Some(bytes) => Ok(bytes),
-        None => {
-            Err(format!("invalid size {:?}: write e.g. 4096, 64K or 1M", text.chars().take(64).collect::<String>()))
-        }
+        None => Err(problem(format!("invalid size {:?}", text.chars().take(64).collect::<String>()), remedy)),
     }
 }
 
-fn parse_bar(text: &str) -> Result<Source, String> {
+fn parse_bar(text: &str) -> Result<Source, Problem> {
     let (place, ranges) = match text.split_once('@') {
         Some((place, ranges)) => (place, parse_ranges(ranges)?),
         None => (text, Vec::new()),
     };
     if place.parse::<Bdf>().is_ok() {
-        return Err(format!("the BAR is missing: write e.g. {place}:0 for BAR 0"));
+        return Err(problem("the BAR is missing", format!("write e.g. {place}:0 for BAR 0")));
     }
-    let (bdf, bar) = place
-        .rsplit_once(':')
-        .ok_or("expected BDF:BAR, socket:PATH, udmabuf:SIZE, heap:SIZE, cuda:N:SIZE or host:SIZE")?;
-    let bdf = bdf.parse::<Bdf>().map_err(|error| error.to_string())?;
-    let bar = bar.parse().map_err(|error: BarIndexError| error.to_string())?;
+    let (bdf, bar) = place.rsplit_once(':').filter(|(bdf, _)| resembles_address(bdf)).ok_or_else(|| {
+        let forms = Source::FORMS.map(|(form, _)| form).join(", ");
+        problem("it has none of the forms of a source", format!("write one of {forms}"))
+    })?;
+    let bdf = bdf
+        .parse::<Bdf>()
+        .map_err(|error| problem(error.to_string(), "write a BAR as BDF:BAR, e.g. 0000:03:00.0:2"))?;
+    let bar = bar
+        .parse()
+        .map_err(|error: BarIndexError| problem(error.to_string(), format!("write e.g. {bdf}:0 for BAR 0")))?;
     Ok(Source::Vfio { bdf, bar, ranges })
 }
 
-fn parse_ranges(text: &str) -> Result<Vec<BarRange>, String> {
-    text.split(',').map(|range| range.parse().map_err(|error: Error| error.to_string())).collect()
+/// Whether a text consists of hexadecimal digits and the separators of a PCI address.
+fn resembles_address(text: &str) -> bool {
+    text.contains(':') && text.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte))
+}
+
+fn parse_ranges(text: &str) -> Result<Vec<BarRange>, Problem> {
+    let remedy = "write each range as OFFSET+LENGTH, e.g. 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000";
+    text.split(',').map(|range| range.parse().map_err(|error: Error| problem(error.to_string(), remedy))).collect()
 }
 
 #[cfg(test)]
@@ -230,18 +257,18 @@ mod tests {
             ("0000:03:00.0", "the BAR is missing"),
             ("0000:03:00.0:6", "0 to 5"),
             ("0000:03:00.0:02", "0 to 5"),
-            ("0000:03:00.9:2", "PCI address"),
-            ("0000:03:00.0:2@", "as a range"),
-            ("0000:03:00.0:2@0x0+0x1000,", "as a range"),
+            ("0000:03:00.9:2", "0 to 7"),
+            ("0000:03:00.0:2@", "not a range"),
+            ("0000:03:00.0:2@0x0+0x1000,", "not a range"),
             ("udmabuf:0", "zero"),
             ("host:", "invalid size"),
             ("socket:", "path is missing"),
             ("cuda:1M", "size is missing"),
-            ("cuda:x:1M", "invalid GPU index"),
-            ("cuda:+1:1M", "invalid GPU index"),
+            ("cuda:x:1M", "invalid GPU number"),
+            ("cuda:+1:1M", "invalid GPU number"),
             ("cuda:0:0", "zero"),
-            ("", "expected BDF:BAR"),
-            ("host", "host:16M"),
+            ("", "none of the forms"),
+            ("host", "size is missing"),
             ("socket", "path is missing"),
         ];
         for (text, why) in cases {

@@ -23,7 +23,7 @@ pub struct BarIndex(u8);
 
 /// The error for a number or text that is not a BAR index. Contains at most 16 characters of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid BAR index {0:?}: not 0 to 5")]
+#[error("invalid BAR index {0:?}: BARs have the numbers 0 to 5")]
 pub struct BarIndexError(String);
 
 impl BarIndex {
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn bar_indexes_are_plain_numbers_from_0_to_5() {
         assert_eq!(BarIndex::new(5).map(BarIndex::get), Ok(5));
-        assert_eq!(BarIndex::new(6).unwrap_err().to_string(), r#"invalid BAR index "6": not 0 to 5"#);
+        assert_eq!(BarIndex::new(6).unwrap_err().to_string(), r#"invalid BAR index "6": BARs have the numbers 0 to 5"#);
         assert_eq!("5".parse(), BarIndex::new(5));
         for text in ["", "6", "02", "+2", "-1", "x"] {
             assert!(text.parse::<BarIndex>().is_err(), "{text:?}");

@@ -18,8 +18,19 @@ pub struct Bdf {
 
 /// The error for a text that is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid PCI address {0:?}: expected an address such as 0000:03:00.0")]
-pub struct ParseBdfError(String);
+#[error("invalid PCI address {text:?}: {why}")]
+pub struct ParseBdfError {
+    /// The text, truncated for display.
+    text: String,
+    why: &'static str,
+}
+
+impl ParseBdfError {
+    /// Reason of the error, without the text.
+    pub fn why(&self) -> &'static str {
+        self.why
+    }
+}
 
 impl Bdf {
     /// Creates an address; `None` if the device is not below 32 or the function is not below 8.
@@ -61,17 +72,26 @@ impl FromStr for Bdf {
 
     /// Accepts `0000:03:00.0` and, as `lspci` prints on hosts with one segment, `03:00.0`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).ok_or_else(|| ParseBdfError(text.chars().take(64).collect()))
+        let fail = |why| ParseBdfError { text: text.chars().take(64).collect(), why };
+        let [segment, bus, device, function] =
+            numbers(text).ok_or_else(|| fail("write DOMAIN:BUS:DEVICE.FUNCTION in hexadecimal, e.g. 0000:03:00.0"))?;
+        if function > 7 {
+            return Err(fail("the function number, after the dot, is 0 to 7"));
+        }
+        let bytes = u8::try_from(bus).ok().zip(u8::try_from(device).ok()).zip(u8::try_from(function).ok());
+        let bdf = bytes.and_then(|((bus, device), function)| Self::new(segment, bus, device, function));
+        bdf.ok_or_else(|| fail("the device number, before the dot, is 00 to 1f"))
     }
 }
 
-fn parse(text: &str) -> Option<Bdf> {
+/// Segment, bus, device and function number; not checked for their maximum.
+fn numbers(text: &str) -> Option<[u32; 4]> {
     let (rest, function) = text.split_once('.')?;
     let mut parts = rest.rsplitn(3, ':');
     let device = hex(parts.next()?, 2)?;
     let bus = hex(parts.next()?, 2)?;
     let segment = parts.next().map_or(Some(0), |segment| hex(segment, 8))?;
-    Bdf::new(segment, u8::try_from(bus).ok()?, u8::try_from(device).ok()?, u8::try_from(hex(function, 1)?).ok()?)
+    Some([segment, bus, device, hex(function, 1)?])
 }
 
 /// Parses up to `max_digits` hexadecimal digits. Rejects the sign that `from_str_radix` accepts.

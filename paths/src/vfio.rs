@@ -37,7 +37,7 @@ pub struct UnreadFile {
 #[non_exhaustive]
 pub enum GroupError {
     /// sysfs lists no function at the address.
-    #[error("cannot find PCI function {bdf}")]
+    #[error("cannot find the PCI function {bdf}")]
     NoFunction {
         /// The requested address.
         bdf: Bdf,
@@ -97,9 +97,10 @@ impl Explained for GroupError {
 
     fn explanation(&self) -> Explanation {
         let (why, remedy) = match self {
-            Self::NoFunction { bdf } => {
-                (format!("This host has no function at {bdf}."), "Choose a function that `lspci -D` lists.".to_owned())
-            }
+            Self::NoFunction { .. } => (
+                "The host has no function at this address.".to_owned(),
+                "Choose a function that `lspci -D` lists.".to_owned(),
+            ),
             Self::Bridge { .. } => (
                 "VFIO opens only endpoints (PCI configuration header type 0).".to_owned(),
                 "Choose an endpoint.".to_owned(),

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
+use peerpath_paths::sentence;
+
 use crate::failure::Failure;
 
 /// Default TCP port of the server.
@@ -14,22 +16,31 @@ pub const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 /// # Errors
 /// The text is not an address, or the host name does not resolve.
 pub fn resolve(text: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let invalid = |why: String| {
-        Failure::bad_input(
-            format!("cannot resolve {text:?}"),
-            why,
-            format!("Write HOST or HOST:PORT, for example 192.0.2.7 or [2001:db8::7]:{PORT}."),
-        )
+    let what = || format!("cannot use the address {text:?}");
+    let unresolved = |why: String| {
+        let remedy = format!("Write HOST or HOST:PORT, e.g. 192.0.2.7 or [2001:db8::7]:{PORT}.");
+        Failure::bad_input(what(), why, remedy)
     };
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, PORT)]);
     }
     let found = match text.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_err() => {
+            let why = format!("{port:?} is not a port.");
+            return Err(Failure::bad_input(
+                what(),
+                why,
+                "Write HOST:PORT with a port from 1 to 65535, or omit the port.",
+            ));
+        }
         Some(_) => text.to_socket_addrs(),
         None => (text, PORT).to_socket_addrs(),
     };
-    let found: Vec<_> = found.map_err(|error| invalid(error.to_string()))?.collect();
-    if found.is_empty() { Err(invalid("The host name does not resolve to an address.".to_owned())) } else { Ok(found) }
+    let found: Vec<_> = found.map_err(|error| unresolved(sentence(&error.to_string())))?.collect();
+    if found.is_empty() {
+        return Err(unresolved("The host name does not resolve to an address.".to_owned()));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

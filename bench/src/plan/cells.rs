@@ -8,7 +8,7 @@ use super::bounds::ATOMIC_BYTES;
 use super::{Mechanism, Mode, Plan, Target};
 
 /// Minimum length of a range. On most hosts a shorter range would be less than a page.
-const SHORTEST_RANGE_BYTES: u64 = 4096;
+pub(super) const SHORTEST_RANGE_BYTES: u64 = 4096;
 
 /// A leg: a source, a target and a path. Source and target are opened once for all cells of the leg.
 #[derive(Debug, Clone, Copy)]

@@ -1,16 +1,17 @@
 //! Rejects plans that cannot run.
 
-use peerpath_exporter::Source;
+use peerpath_exporter::{Source, format_bytes};
 use peerpath_importers::QueuePairOptions;
-use peerpath_paths::{Explained, Explanation, PathName, Severity, capitalized};
+use peerpath_paths::{Explained, Explanation, PathName, Severity};
 
 use super::bounds::{
     DEEPEST, HIGHEST_RATE_PER_S, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_REPEATS,
     MOST_THREADS, MOST_VALUES, send_queue_drains,
 };
+use super::cells::SHORTEST_RANGE_BYTES;
 use super::{Mode, Plan, possible};
 
-/// Reason why a plan cannot run on any host.
+/// Reason why a plan cannot run on any host. The texts name parameters by their options of `peerpath run`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct PlanError {
@@ -44,9 +45,9 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     check_count(plan)?;
     if plan.paths.contains(&Some(PathName::Unknown)) {
         return reject(
-            "cannot use path unknown".into(),
+            "cannot use --path unknown".into(),
             "The result reports `unknown` for a path that was not observed.",
-            "Use bypass, translated, bus-address, host-memory, staged or refused.",
+            "Use --path bypass, translated, bus-address, host-memory, staged or refused.",
         );
     }
     check_sizes(plan)?;
@@ -55,25 +56,19 @@ pub(super) fn check(plan: &Plan) -> Result<(), PlanError> {
     check_connection(plan)?;
     check_ranges(plan)?;
     possible::check(plan)?;
-    if plan.cell_count() == 0 {
-        return reject(
-            "no cell remains to run".into(),
-            &plan.notes().first().map_or_else(String::new, |note| format!("{}.", capitalized(note))),
-            "Choose a larger size or fewer ranges.",
-        );
-    }
+    check_range_lengths(plan)?;
     if !(1..=MOST_REPEATS).contains(&plan.repeats) {
         return reject(
-            format!("cannot repeat each cell {} times", plan.repeats),
+            format!("cannot use --repeat {}", plan.repeats),
             &format!("A cell has 1 to {MOST_REPEATS} repeats."),
             "Choose another number of repeats.",
         );
     }
     if plan.iterations == Some(0) {
         return reject(
-            "no operation would be measured".into(),
-            "The number of iterations is 0.",
-            "Use at least one iteration.",
+            "cannot use --iterations 0".into(),
+            "The run would measure no operation.",
+            "Use --iterations 1 or more.",
         );
     }
     Ok(())
@@ -115,19 +110,23 @@ fn check_count(plan: &Plan) -> Result<(), PlanError> {
 fn check_sizes(plan: &Plan) -> Result<(), PlanError> {
     if let Some(size) = plan.sizes_bytes.iter().find(|size| **size == 0 || **size > LARGEST_OPERATION_BYTES) {
         return reject(
-            format!("cannot run an operation of {size} bytes"),
-            "Sizes are 1 byte to 1 GiB.",
-            "Choose another size.",
+            format!("cannot use --size {}", format_bytes(*size)),
+            "An operation has 1 byte to 1 GiB.",
+            "Use --size from 1 to 1G.",
         );
     }
     if let Some(depth) = plan.depths.iter().find(|depth| **depth == 0 || **depth > DEEPEST) {
-        return reject(format!("cannot use a depth of {depth}"), "Depths are 1 to 65536.", "Choose another depth.");
+        return reject(
+            format!("cannot use --depth {depth}"),
+            &format!("A queue pair has 1 to {DEEPEST} outstanding operations."),
+            &format!("Use --depth from 1 to {DEEPEST}."),
+        );
     }
     if let Some(ranges) = plan.ranges.iter().find(|ranges| **ranges == 0 || **ranges > MOST_RANGES) {
         return reject(
-            format!("cannot split a BAR into {ranges} ranges"),
-            "A BAR can be split into 1 to 65536 ranges.",
-            "Choose another number of ranges.",
+            format!("cannot use --ranges {ranges}"),
+            &format!("A BAR can be split into 1 to {MOST_RANGES} ranges."),
+            &format!("Use --ranges from 1 to {MOST_RANGES}."),
         );
     }
     Ok(())
@@ -138,20 +137,20 @@ fn check_rates(plan: &Plan) -> Result<(), PlanError> {
     if has_load && plan.rates_per_s.is_empty() {
         return reject(
             "cannot run mode load".into(),
-            "It offers operations at a given rate, and the plan names no rate.",
-            "Name at least one rate in operations per second.",
+            "It offers operations at a given rate, and --rate is missing.",
+            "Add --rate with at least one number of operations per second.",
         );
     }
     if let Some(rate) = plan.rates_per_s.first().filter(|_| !has_load) {
         return reject(
-            format!("cannot offer {rate} operations per second"),
+            format!("cannot use --rate {rate}"),
             "Only mode load has an offered rate.",
-            "Add mode load, or omit the rate.",
+            "Add --mode load, or omit --rate.",
         );
     }
     match plan.rates_per_s.iter().find(|rate| !(1..=HIGHEST_RATE_PER_S).contains(*rate)) {
         Some(rate) => reject(
-            format!("cannot offer {rate} operations per second"),
+            format!("cannot use --rate {rate}"),
             &format!("Rates are 1 to {HIGHEST_RATE_PER_S} operations per second."),
             "Choose another rate.",
         ),
@@ -161,47 +160,74 @@ fn check_rates(plan: &Plan) -> Result<(), PlanError> {
 
 fn check_ranges(plan: &Plan) -> Result<(), PlanError> {
     let has_ranges = |source: &&Source| matches!(source, Source::Vfio { ranges, .. } if !ranges.is_empty());
-    match plan.sources.iter().find(has_ranges).filter(|_| plan.ranges.iter().any(|count| *count > 1)) {
-        Some(source) => reject(
-            format!("cannot split {source} into ranges"),
+    match plan.sources.iter().find(has_ranges).zip(plan.ranges.iter().find(|count| **count > 1)) {
+        Some((source, count)) => reject(
+            format!("cannot use --ranges {count} with {source}"),
             "The source names its ranges itself.",
-            "Omit either the number of ranges or the ranges of the source (after the @).",
+            "Omit --ranges, or the ranges of the source (after the @).",
         ),
         None => Ok(()),
     }
 }
 
+/// Rejects a plan whose ranges are all too short: it has no cell.
+fn check_range_lengths(plan: &Plan) -> Result<(), PlanError> {
+    let (Some(largest), Some(fewest)) = (plan.sizes_bytes.iter().max(), plan.ranges.iter().min()) else {
+        return Ok(());
+    };
+    if plan.cell_count() > 0 {
+        return Ok(());
+    }
+    let needed = format_bytes(u64::from(*fewest) * SHORTEST_RANGE_BYTES);
+    let remedy = if plan.ops.iter().all(|op| op.is_atomic()) {
+        "Omit --ranges.".to_owned()
+    } else {
+        format!("Use --size {needed} or larger, or fewer --ranges.")
+    };
+    reject(
+        format!("cannot use --size {} with --ranges {fewest}", format_bytes(*largest)),
+        "Each range has at least 4 KiB.",
+        &remedy,
+    )
+}
+
 fn check_threads_and_queues(plan: &Plan) -> Result<(), PlanError> {
-    for (counts, most, name) in [(&plan.qps, MOST_QUEUES, "queue pairs"), (&plan.threads, MOST_THREADS, "threads")] {
+    for (counts, most, option, name) in [
+        (&plan.qps, MOST_QUEUES, "--qps", "queue pairs per thread"),
+        (&plan.threads, MOST_THREADS, "--threads", "threads"),
+    ] {
         if let Some(count) = counts.iter().find(|count| **count == 0 || **count > most) {
             return reject(
-                format!("cannot use {count} {name}"),
-                &format!("A cell can use 1 to {most} {name}."),
-                "Choose another number.",
+                format!("cannot use {option} {count}"),
+                &format!("A cell uses 1 to {most} {name}."),
+                &format!("Use {option} from 1 to {most}."),
             );
         }
     }
     let shallowest = plan.depths.iter().copied().min().unwrap_or(1);
-    for (count, name) in
-        [(plan.completion_moderation, "completion moderation"), (plan.post_list.unwrap_or(1), "post list")]
+    for (count, option) in
+        [(plan.completion_moderation, "--completion-moderation"), (plan.post_list.unwrap_or(1), "--post-list")]
     {
         if count == 0 || count > shallowest {
             return reject(
-                format!("cannot use a {name} of {count} with a depth of {shallowest}"),
-                "At most as many operations as the depth are in flight, so a larger number would never be reached.",
-                "Choose a number from 1 to the depth.",
+                format!("cannot use {option} {count} at a depth of {shallowest}"),
+                "The value is 1 to the depth: at most as many operations as the depth are outstanding.",
+                &format!(
+                    "Use {option} from 1 to {shallowest}{}.",
+                    if count == 0 { "" } else { ", or a larger --depth" }
+                ),
             );
         }
     }
     if plan.depths.iter().any(|depth| !send_queue_drains(*depth, plan.post_list, plan.completion_moderation)) {
         return reject(
             format!(
-                "cannot use a post list of {} with a completion moderation of {} at every depth",
+                "cannot use --post-list {} with --completion-moderation {} at every depth of the plan",
                 plan.post_list.unwrap_or(1),
                 plan.completion_moderation
             ),
             "All work requests would be unsignaled, so the send queue would never drain.",
-            "Use a depth that is a multiple of the post list and larger than the post list plus the completion moderation.",
+            "Use a --depth that is a multiple of --post-list and larger than --post-list plus --completion-moderation.",
         );
     }
     Ok(())
@@ -211,26 +237,47 @@ fn check_connection(plan: &Plan) -> Result<(), PlanError> {
     let QueuePairOptions { mtu_bytes, service_level, .. } = plan.connection;
     if let Some(bytes) = mtu_bytes.filter(|bytes| !QueuePairOptions::MTUS_BYTES.contains(bytes)) {
         return reject(
-            format!("cannot use an MTU of {bytes} bytes"),
-            "RDMA defines 256, 512, 1024, 2048 and 4096.",
-            "Choose one of these.",
+            format!("cannot use --mtu {bytes}"),
+            "RDMA defines MTUs of 256, 512, 1024, 2048 and 4096 bytes.",
+            "Use one of these with --mtu, or omit --mtu.",
         );
     }
     if service_level > 15 {
         return reject(
-            format!("cannot use a service level of {service_level}"),
+            format!("cannot use --service-level {service_level}"),
             "Service levels are 0 to 15.",
-            "Choose another service level.",
+            "Use --service-level from 0 to 15.",
         );
     }
     let has_none = |target: &&super::Target| !target.importer.capabilities().queue_pairs;
-    let defaults = QueuePairOptions { huge_pages: plan.connection.huge_pages, ..QueuePairOptions::default() };
-    match plan.targets.iter().find(has_none).filter(|_| plan.connection != defaults) {
-        Some(target) => reject(
-            format!("cannot use options of queue pairs with {target}"),
-            "It has no queue pairs: transport, MTU, GID, service level, traffic class, inline, ordering and events apply only to RDMA devices.",
-            "Omit these options, or run the two kinds of targets separately.",
-        ),
+    let given = options_of_queue_pairs(&plan.connection);
+    match plan.targets.iter().find(has_none).filter(|_| !given.is_empty()) {
+        Some(target) => {
+            let given = given.join(" and ");
+            reject(
+                format!("cannot use {given} with {target}"),
+                "The target has no queue pairs: only RDMA devices (verbs:DEV) have them.",
+                &format!("Omit {given}, or measure RDMA devices in a run of their own."),
+            )
+        }
         None => Ok(()),
     }
+}
+
+/// The options that set up queue pairs and do not have their default here. `--hugepages` also applies to sources.
+fn options_of_queue_pairs(given: &QueuePairOptions) -> Vec<&'static str> {
+    let default = QueuePairOptions::default();
+    [
+        ("--connection", given.transport != default.transport),
+        ("--mtu", given.mtu_bytes != default.mtu_bytes),
+        ("--gid-index", given.gid_index != default.gid_index),
+        ("--inline", given.inline_bytes != default.inline_bytes),
+        ("--service-level", given.service_level != default.service_level),
+        ("--traffic-class", given.traffic_class != default.traffic_class),
+        ("--relaxed-ordering", given.relaxed_ordering != default.relaxed_ordering),
+        ("--events", given.events != default.events),
+    ]
+    .into_iter()
+    .filter_map(|(option, is_given)| is_given.then_some(option))
+    .collect()
 }

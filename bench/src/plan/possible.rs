@@ -1,6 +1,7 @@
 //! Rejects plans that devices of these kinds cannot run: an operation that no target offers or that the transport lacks, or
 //! values that exclude each other. Otherwise a run would end with nothing but waived cells.
 
+use peerpath_exporter::format_bytes;
 use peerpath_importers::{Op, QueuePairOptions, Role, Transport};
 use peerpath_paths::{Explanation, PathName};
 
@@ -16,25 +17,25 @@ pub(crate) fn unsupported(spec: &CellSpec) -> Option<Explanation> {
     if spec.mode == Mode::PingPong && !matches!(spec.op, Op::Write | Op::WriteImm | Op::Send) {
         return Some(Explanation::uncaused(
             format!("The responder has to reply, but it cannot detect a {}.", spec.op),
-            "Use mode completion, or mode pingpong with write, write_imm or send.",
+            "Use --mode completion, or --mode pingpong with --op write, write_imm or send.",
         ));
     }
     if both && spec.op.is_atomic() {
         return Some(Explanation::uncaused(
             "Atomic operations are measured on the exported memory only.",
-            "Use one direction.",
+            "Omit --bidirectional, and use a --mode other than pingpong.",
         ));
     }
     if staged && (both || spec.threads > 1 || spec.qps > 1) {
         return Some(Explanation::uncaused(
             "A staged copy uses one thread, one queue and one direction.",
-            "Use one thread, one queue pair, one direction and a mode other than pingpong, or omit path staged.",
+            "Omit --threads, --qps and --bidirectional and use a --mode other than pingpong, or omit --path staged.",
         ));
     }
     if spec.mechanism == Mechanism::MrPerRange && (spec.bidirectional || spec.threads > 1) {
         return Some(Explanation::uncaused(
             "Ranges that are registered one by one cannot be divided among threads or directions.",
-            "Use one thread and one direction, or omit mechanism mr-per-range.",
+            "Omit --threads and --bidirectional, or --mechanism mr-per-range.",
         ));
     }
     None
@@ -62,17 +63,17 @@ fn check_targets(plan: &Plan) -> Result<(), PlanError> {
     if let Some(op) = plan.ops.iter().find(|op| plan.targets.iter().all(|target| spec_of(target, **op).is_none())) {
         let targets: Vec<_> = plan.targets.iter().map(named).collect();
         return reject(
-            format!("cannot run {op} with {}", targets.join(", ")),
+            format!("cannot run --op {op} with {}", targets.join(", ")),
             &of_all_targets(),
-            "Choose one of these operations, or another target.",
+            "Use one of these with --op, or another target.",
         );
     }
     if let Some(target) = plan.targets.iter().find(|target| plan.ops.iter().all(|op| spec_of(target, *op).is_none())) {
         let ops: Vec<_> = plan.ops.iter().map(|op| op.as_str()).collect();
         return reject(
-            format!("cannot run {} with {target}", ops.join(", ")),
+            format!("cannot run --op {} with {target}", ops.join(", ")),
             &ops_of(target),
-            "Choose an operation that the target has, or omit the target.",
+            "Use one of these with --op, or omit the target.",
         );
     }
     Ok(())
@@ -89,22 +90,23 @@ fn check_transport(plan: &Plan) -> Result<(), PlanError> {
     let posted: Vec<Op> = plan.ops.iter().copied().filter(|op| uses_queue_pairs(plan, *op)).collect();
     if let Some(op) = posted.iter().find(|op| !transport.has(**op)) {
         let (why, remedy) = match transport {
-            Transport::Ud => {
-                ("An unreliable datagram (ud) carries only sends.", "Use operation send, or connection rc.")
-            }
+            Transport::Ud => ("An unreliable datagram (ud) carries only sends.", "Use --op send, or --connection rc."),
             _ => (
                 "An unreliable connection (uc) has no reads and no atomic operations.",
-                "Use operation write, write_imm or send, or connection rc.",
+                "Use --op write, write_imm or send, or --connection rc.",
             ),
         };
-        return reject(format!("cannot run {op} over connection {transport}"), why, remedy);
+        return reject(format!("cannot run --op {op} with --connection {transport}"), why, remedy);
     }
     let packet_bytes = mtu_bytes.unwrap_or(LARGEST_MTU_BYTES);
     match plan.sizes_bytes.iter().find(|size| **size > u64::from(packet_bytes)) {
         Some(size) if transport == Transport::Ud && !posted.is_empty() => reject(
-            format!("cannot send {size} bytes over connection ud"),
-            &format!("A datagram is one packet, of at most {packet_bytes} bytes here."),
-            "Use a size of at most the MTU of the port, or connection rc.",
+            format!("cannot send --size {} with --connection ud", format_bytes(*size)),
+            &format!(
+                "A datagram is one packet, and the {} MTU is {packet_bytes} bytes.",
+                if mtu_bytes.is_some() { "given" } else { "largest" }
+            ),
+            &format!("Use --size {} or smaller, or --connection rc.", format_bytes(packet_bytes.into())),
         ),
         _ => Ok(()),
     }
@@ -116,9 +118,13 @@ const LARGEST_MTU_BYTES: u32 = QueuePairOptions::MTUS_BYTES[QueuePairOptions::MT
 fn check_atomic_sizes(plan: &Plan) -> Result<(), PlanError> {
     match plan.sizes_bytes.iter().find(|size| **size != ATOMIC_BYTES) {
         Some(size) if plan.ops.iter().all(|op| op.is_atomic()) => reject(
-            format!("cannot run {} with {size} bytes", plan.ops.first().map_or("atomics", |op| op.as_str())),
+            format!(
+                "cannot run --op {} with --size {}",
+                plan.ops.first().map_or("atomics", |op| op.as_str()),
+                format_bytes(*size)
+            ),
             "Atomic operations access 8 bytes.",
-            "Use size 8, or omit the size.",
+            "Use --size 8, or omit --size.",
         ),
         _ => Ok(()),
     }
@@ -141,7 +147,7 @@ fn check_combinations(plan: &Plan) -> Result<(), PlanError> {
     let reason = of_op.or_else(|| plan.modes.iter().find_map(|mode| first_reason(&|cell| cell.mode == *mode)));
     match reason {
         Some((cell, Explanation { why, remedy, .. })) => {
-            reject(format!("cannot run {} in mode {}", cell.op, cell.mode.as_str()), &why, &remedy)
+            reject(format!("cannot run --op {} with --mode {}", cell.op, cell.mode.as_str()), &why, &remedy)
         }
         None => Ok(()),
     }

@@ -146,18 +146,18 @@ fn rejects_an_operation_that_the_transport_lacks() {
         ..with(ops, &["verbs:rxe0"])
     };
     use peerpath_importers::Transport::{Rc, Uc, Ud};
-    rejected(&over(Ud, &[Op::Write]), &["write over connection ud", "only sends", "send"]);
-    rejected(&over(Uc, &[Op::Write, Op::Read]), &["read over connection uc"]);
+    rejected(&over(Ud, &[Op::Write]), &["--op write with --connection ud", "only sends", "send"]);
+    rejected(&over(Uc, &[Op::Write, Op::Read]), &["--op read with --connection uc"]);
     over(Ud, &[Op::Register, Op::Send]).check().unwrap();
     over(Uc, &[Op::Write]).check().unwrap();
     over(Rc, &[Op::Read]).check().unwrap();
-    rejected(&Plan { sizes_bytes: vec![8192], ..over(Ud, &[Op::Send]) }, &["8192", "packet"]);
+    rejected(&Plan { sizes_bytes: vec![8192], ..over(Ud, &[Op::Send]) }, &["--size 8K", "--size 4K or smaller"]);
 }
 
 #[test]
 fn reports_atomics_that_do_not_have_the_size_of_the_plan() {
     let atomics = |ops: &[Op], sizes: &[u64]| Plan { sizes_bytes: sizes.to_vec(), ..with(ops, &["verbs:rxe0"]) };
-    rejected(&atomics(&[Op::FetchAdd], &[4096]), &["fetch_add", "4096", "8 bytes"]);
+    rejected(&atomics(&[Op::FetchAdd], &[4096]), &["fetch_add", "--size 4K", "8 bytes"]);
     atomics(&[Op::FetchAdd], &[8]).check().unwrap();
     let mixed = atomics(&[Op::FetchAdd, Op::Write], &[4096]);
     mixed.check().unwrap();
@@ -168,14 +168,14 @@ fn reports_atomics_that_do_not_have_the_size_of_the_plan() {
 #[test]
 fn rejects_a_mode_in_which_no_operation_can_run() {
     let modes = |ops: &[Op], modes: &[Mode]| Plan { modes: modes.to_vec(), ..with(ops, &["verbs:rxe0"]) };
-    rejected(&modes(&[Op::Read], &[Mode::PingPong]), &["read in mode pingpong"]);
+    rejected(&modes(&[Op::Read], &[Mode::PingPong]), &["--op read with --mode pingpong"]);
     rejected(&modes(&[Op::Read], &[Mode::Completion, Mode::PingPong]), &["pingpong"]);
     modes(&[Op::Read, Op::Write], &[Mode::Completion, Mode::PingPong]).check().unwrap();
     modes(&[Op::Register], &[Mode::PingPong]).check().unwrap();
     // If both sides change the 8-byte values, the values do not show which side made a change.
     let atomics = Plan { sizes_bytes: vec![8], ..modes(&[Op::CmpSwap], &[Mode::Bandwidth]) };
     atomics.check().unwrap();
-    rejected(&Plan { bidirectional: true, ..atomics }, &["cmp_swap", "one direction"]);
+    rejected(&Plan { bidirectional: true, ..atomics }, &["cmp_swap", "--bidirectional"]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ mod transfer;
 
 use std::path::Path;
 
-use peerpath_exporter::{OpenOptions, Source};
+use peerpath_exporter::OpenOptions;
 use peerpath_importers::Availability;
 use peerpath_paths::{Cause, Severity};
 use quanta::Clock;
@@ -142,10 +142,7 @@ impl Runner<'_> {
         let on_this_host = if self.peer.is_none() { &self.plan.sources } else { &self.plan.far };
         for source in on_this_host {
             let checked = source.check().map_err(|error| Failure::of(&error));
-            // A socket may appear later.
-            let is_device = !matches!(source, Source::Socket { .. });
-            let _ =
-                existing(checked.map_err(|failure| if is_device { absent_is_bad_input(failure) } else { failure }))?;
+            let _ = existing(checked.map_err(absent_is_bad_input))?;
         }
         for target in &self.plan.targets {
             // Opening the device checks the queue pair options.

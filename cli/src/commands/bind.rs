@@ -7,7 +7,7 @@ use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_host::{Bound, Options, Outcome, Restored, bind, restore};
 use peerpath_observe as observe;
-use peerpath_paths::Bdf;
+use peerpath_paths::{Bdf, ParseBdfError};
 
 use super::signals::complete_despite_signals;
 use crate::terminal::{self, print};
@@ -20,12 +20,20 @@ Examples:
   peerpath restore              revert this and every other change")]
 pub(super) struct Bind {
     /// Functions, e.g. 0000:03:00.0
-    #[arg(value_name = "BDF", required = true)]
+    #[arg(value_name = "BDF", required = true, value_parser = function)]
     functions: Vec<Bdf>,
     /// Unbind functions that are in use. A NIC with the default route, the login session or a soft RDMA device in use, and
     /// a disk with a mounted file system, are never unbound
     #[arg(long)]
     force_in_use: bool,
+}
+
+/// Parses the address of a function. A BAR after it is an error of its own, because `run` and `export` take one.
+fn function(text: &str) -> Result<Bdf, String> {
+    if let Some(bdf) = text.rsplit_once(':').and_then(|(bdf, _)| bdf.parse::<Bdf>().ok()) {
+        return Err(format!("bind takes a function without a BAR: {bdf}"));
+    }
+    text.parse().map_err(|error: ParseBdfError| error.why().to_owned())
 }
 
 impl Bind {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_exporter::socket::DmaBufSender;
-use peerpath_exporter::{OpenOptions, Source, VfioInterface};
+use peerpath_exporter::{BarRange, OpenOptions, Source, VfioInterface};
 use peerpath_host::{Hold, Options};
 
 use super::run::words;
@@ -41,6 +41,13 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        if let Some(range) = self.range.iter().find(|range| range.parse::<BarRange>().is_err()) {
+            return Err(Failure::bad_input(
+                format!("cannot use --range {range}"),
+                "a range is an offset and a length in bytes",
+                "write OFFSET+LENGTH, e.g. 0x4000+0x2000",
+            ));
+        }
         let ranges = if self.range.is_empty() { String::new() } else { format!("@{}", self.range.join(",")) };
         let source = names::source(&format!("{}{ranges}", self.bar))?;
         let Source::Vfio { bdf, .. } = source else {

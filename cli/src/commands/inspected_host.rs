@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_importers::IMPORTERS;
-use peerpath_paths::{Bdf, Inventory, Tree, input_file};
+use peerpath_paths::{BarIndex, BarIndexError, Bdf, GroupError, Inventory, Tree, input_file};
 
 use crate::names;
 
@@ -105,11 +105,7 @@ pub(super) fn inventory(tree: &Tree) -> Inventory {
 pub(super) fn known(inventory: &Inventory, bdf: Bdf) -> Result<Bdf, Failure> {
     match inventory.topology.function(bdf) {
         Some(_) => Ok(bdf),
-        None => Err(Failure::bad_input(
-            format!("cannot find function {bdf}"),
-            "this host has no such function",
-            "choose a function from `peerpath list --all`",
-        )),
+        None => Err(GroupError::NoFunction { bdf }.into()),
     }
 }
 
@@ -178,11 +174,9 @@ impl std::str::FromStr for Exporter {
             return Ok(Self::Device(text.to_owned()));
         }
         let (bdf, bar) = text.rsplit_once(':').ok_or_else(wrong)?;
-        match (bdf.parse(), bar.as_bytes()) {
-            (Ok(bdf), [digit @ b'0'..=b'5']) => Ok(Self::Bar(bdf, digit - b'0')),
-            (Ok(_), _) => Err("the BAR must be a number from 0 to 5".to_owned()),
-            (Err(_), _) => Err(wrong()),
-        }
+        let bdf = bdf.parse().map_err(|_| wrong())?;
+        let bar: BarIndex = bar.parse().map_err(|error: BarIndexError| error.to_string())?;
+        Ok(Self::Bar(bdf, bar.get()))
     }
 }
 
@@ -244,11 +238,7 @@ pub(super) fn importer(inventory: &Inventory, target: &str, is_live: bool) -> Re
     }
     match inventory.function_under(target).or_else(|| discovered(target).filter(|_| is_live)) {
         Some(bdf) => Ok(bdf),
-        None => Err(Failure::bad_input(
-            format!("cannot find the function of {target}"),
-            "this host has no such device, or the device belongs to no PCI function",
-            names::similar_device(inventory, target),
-        )),
+        None => Err(names::absent(inventory, target, is_live)),
     }
 }
 

@@ -80,13 +80,21 @@ fn read(file: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::bad_input(what(), "it is not a text file", remedy))
 }
 
-/// The failure for a text that is not TOML. Omits the line that the parser quotes, because it may contain control characters.
+/// Maximum number of characters of a line that a failure quotes.
+const MOST_QUOTED: usize = 40;
+
+/// The failure for a text that is not TOML. The parser's own message assumes knowledge of its grammar.
 fn invalid_toml(file: &Path, text: &str, error: &toml::de::Error) -> Failure {
-    let line = error.span().map_or(1, |span| line_at(text, span.start));
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let start = text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let found: String = text[start..].lines().next().unwrap_or_default().chars().take(MOST_QUOTED).collect();
     Failure::bad_input(
-        cannot_use(file, line),
-        format!("it is not valid TOML: {}", error.message()),
-        "write a plan as KEY = VALUE lines with long option names as keys, e.g. size = [\"4K\", \"1M\"]",
+        cannot_use(file, line_at(text, at)),
+        format!(
+            "{found:?} is not valid TOML at column {}",
+            1 + text.get(start..at).unwrap_or_default().chars().count()
+        ),
+        "write KEY = VALUE lines: the key is a long option, and text is quoted, e.g. size = [\"4K\", \"1M\"]",
     )
 }
 

@@ -95,14 +95,18 @@ impl Report {
         for error in document.unreadable() {
             terminal::report(&unreadable(error));
         }
+        let any_unreadable = !document.unreadable().is_empty();
         if document.saved().is_empty() {
+            // The reason why the only file cannot be read also says why there is no report.
+            if document.unreadable().len() == 1 {
+                return Ok(ExitCode::from(2));
+            }
             return Err(Failure::bad_input(
                 "cannot write a report",
                 "none of the files is a result",
                 "name a result.json that `peerpath run` has saved, or its directory",
             ));
         }
-        let any_unreadable = !document.unreadable().is_empty();
         let document = self.with_base(document)?;
         for format in formats {
             self.write(&document, format)?;

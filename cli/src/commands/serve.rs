@@ -102,10 +102,10 @@ impl Serve {
         };
         print(&format!("{} exported through {target} at {at}; Ctrl-C ends the server\n", self.from.join(", ")))?;
         if local.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
-            note(&format!(
-                "Warning: other hosts can connect to {at}, and the connection is neither encrypted nor protected against changes. \
+            log::warn!(
+                "other hosts can connect to {at}, and the connection is neither encrypted nor protected against changes. \
                  Unless the network is trusted, listen on loopback and use `ssh -L`."
-            ));
+            );
         }
         if let Some(text) = generated {
             print(&format!("PEERPATH_TOKEN={text}\n"))?;

@@ -5,8 +5,6 @@ use std::path::Path;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::peer::token::{self, Token};
 
-use crate::terminal::note;
-
 /// Reads the token from `file`, or else from `PEERPATH_TOKEN`. Warns if other users can read the file.
 pub(super) fn find(file: Option<&Path>) -> Result<Option<Token>, Failure> {
     if let Some((file, bits)) = file.and_then(|file| Some((file.display(), Token::exposed_mode(file)?))) {
@@ -14,9 +12,7 @@ pub(super) fn find(file: Option<&Path>) -> Result<Option<Token>, Failure> {
             (true, false) => "its group",
             _ => "every user of this host",
         };
-        note(&format!(
-            "Warning: {who} can read the token in {file}. Run `chmod 600 {file}`, and consider a new token."
-        ));
+        log::warn!("{who} can read the token in {file}. Run `chmod 600 {file}`, and consider a new token.");
     }
     Token::find(file, std::env::var_os(token::VARIABLE))
 }

@@ -14,7 +14,7 @@ use crate::terminal;
 /// Prints an error, and returns its exit code: 0 for help and version, which clap reports as errors.
 pub(super) fn report(mut error: Error, plan: Option<&PlanFile>) -> ExitCode {
     clean(&mut error);
-    if let Some(failure) = plan.and_then(|plan| in_plan(&error, plan)) {
+    if let Some(failure) = plan.and_then(|plan| in_plan(&error, plan).or_else(|| missing_keys(&error, plan))) {
         return terminal::report(&failure);
     }
     if let Some(failure) = misplaced_plan(&error) {
@@ -80,6 +80,31 @@ fn in_plan(error: &Error, plan: &PlanFile) -> Option<Failure> {
         _ => (sentence(error), "see `peerpath run --help`: a key of a plan is an option without its dashes".to_owned()),
     };
     Some(Failure::bad_input(cannot_use(&plan.file, line), why, similar.unwrap_or(remedy)))
+}
+
+/// The failure for keys that the plan file needs and neither it nor the command line has.
+fn missing_keys(error: &Error, plan: &PlanFile) -> Option<Failure> {
+    let (ErrorKind::MissingRequiredArgument, ContextValue::Strings(missing)) =
+        (error.kind(), error.get(ContextKind::InvalidArg)?)
+    else {
+        return None;
+    };
+    let examples = [("--from", "from = \"0000:03:00.0:2\""), ("--to", "to = \"verbs:mlx5_0\"")];
+    let is_missing = |option: &str| missing.iter().any(|name| name.split(' ').next() == Some(option));
+    let (options, examples): (Vec<_>, Vec<_>) =
+        examples.iter().copied().filter(|(option, _)| is_missing(option)).unzip();
+    if options.is_empty() {
+        return None;
+    }
+    let keys: Vec<_> = options.iter().map(|option| option.trim_start_matches("--")).collect();
+    Some(Failure::bad_input(
+        format!("cannot use the plan {}", plan.file.display()),
+        match &keys[..] {
+            [key] => format!("the key {key} is missing"),
+            keys => format!("the keys {} are missing", keys.join(" and ")),
+        },
+        format!("add lines such as {}, or add {} after the plan", examples.join(" and "), options.join(" and ")),
+    ))
 }
 
 /// What clap reports, without its label and its tips, on one line.

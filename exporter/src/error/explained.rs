@@ -44,10 +44,10 @@ impl Explained for Error {
             Self::BadVfioInterface { .. } => {
                 Explanation::uncaused("VFIO has two interfaces, group and cdev.", "Choose auto, group or cdev.")
             }
-            Self::BadSource { .. } | Self::BadRangeText { .. } => Explanation::uncaused(
-                "The text does not have the form of a source.",
-                "Write a BAR as 0000:03:00.0:2, ranges of it as 0000:03:00.0:2@0x0+0x2000,0x4000+0x2000, host memory as host:1M, \
-                 udmabuf:1M or heap:1M, GPU memory as cuda:0:1M, and a dma-buf of another process as socket:PATH.",
+            Self::BadSource { why, remedy, .. } => Explanation::uncaused(sentence(why), sentence(remedy)),
+            Self::BadRangeText { .. } => Explanation::uncaused(
+                "A range is an offset and a length in bytes.",
+                "Write OFFSET+LENGTH, e.g. 0x4000+0x2000 or 16K+8K.",
             ),
             Self::BadBar { problem, .. } => Explanation::new(
                 Cause::BarNotExportable,
@@ -60,12 +60,10 @@ impl Explained for Error {
                  twice, so its data could not be verified.",
                 "Choose disjoint ranges of whole pages within the BAR.",
             ),
-            Self::BadLength { why, .. } => {
-                Explanation::uncaused(sentence(why), "Choose a length in whole pages that does not exceed the source.")
-            }
+            Self::BadLength { why, remedy, .. } => Explanation::uncaused(sentence(why), remedy),
             Self::NoRanges { .. } => Explanation::uncaused(
                 "Only a BAR that is named without ranges can be split. The ranges of a received dma-buf are set by \
-                 its sender.",
+                 the program that exports it.",
                 "Name the BAR without ranges, e.g. 0000:03:00.0:2.",
             ),
             Self::NotVfioDriver { driver, .. } => Explanation::new(
@@ -143,7 +141,12 @@ impl Explained for Error {
                 "Only a dma-buf can be passed to another process as a file descriptor.",
                 "Choose a BAR, udmabuf:SIZE or heap:SIZE.",
             ),
-            Self::Socket { path, source, .. } => socket(path, source),
+            Self::NoSocket { path } => Explanation::new(
+                Cause::NoDevice,
+                format!("{} does not exist: no program exports a dma-buf there.", path.display()),
+                "Start the exporting program first, with the same path.",
+            ),
+            Self::Socket { source, .. } => socket(source),
             Self::BadSocketMessage { .. } => Explanation::uncaused(
                 "The message must be one JSON line with bdf, bar, ranges and size_bytes, and carry exactly one file \
                  descriptor, the dma-buf.",
@@ -182,24 +185,19 @@ fn create_dma_buf(path: &Path, source: &io::Error) -> Explanation {
     by_errno(Step::CreateDmaBuf, source, &Facts::default())
 }
 
-fn socket(path: &Path, source: &io::Error) -> Explanation {
+fn socket(source: &io::Error) -> Explanation {
     match source.kind() {
-        io::ErrorKind::NotFound => Explanation::new(
-            Cause::NoDevice,
-            format!("{} does not exist.", path.display()),
-            "Start the sender first, with the same path.",
-        ),
         io::ErrorKind::ConnectionRefused => Explanation::new(
             Cause::NoDevice,
-            "No process is listening on this socket: the sender has exited.",
-            "Start the sender again.",
+            "No process is listening on this socket: the exporting program has exited.",
+            "Start the exporting program again.",
         ),
         io::ErrorKind::PermissionDenied => Explanation::new(
             Cause::NoPermission,
             "The socket belongs to another user.",
-            "Run as the user of the sender, or as root.",
+            "Run as the user of the exporting program, or as root.",
         ),
-        _ => Explanation::uncaused(sentence(&source.to_string()), "Check the output of the sender."),
+        _ => Explanation::uncaused(sentence(&source.to_string()), "Check the output of the exporting program."),
     }
 }
 
@@ -267,6 +265,7 @@ mod tests {
 
     #[test]
     fn explanations_are_sentences_and_name_no_option() {
+        let bad = |text: &str| text.parse::<crate::Source>().unwrap_err();
         let range = BarRange { offset_bytes: 0, length_bytes: 1 };
         let path = std::path::PathBuf::from("/tmp/socket");
         for error in [
@@ -276,11 +275,19 @@ mod tests {
                 range,
                 problem: RangeProblem::Unaligned { page_bytes: 4096 },
             },
-            Error::BadLength { source_name: "heap".to_owned(), length_bytes: 1, why: "nothing".to_owned() },
+            Error::BadLength {
+                source_name: "heap".to_owned(),
+                length_bytes: 1,
+                why: "nothing".to_owned(),
+                remedy: "Choose another.".to_owned(),
+            },
             Error::NoRanges { source_name: "heap".to_owned() },
             Error::OpenElsewhere { bdf: bdf(), pids: vec![1, 2], source: errno(libc::EBUSY) },
             Error::NotVfioDriver { bdf: bdf(), driver: None },
             Error::NotEnoughMemory { size_bytes: 2, available_bytes: 1 },
+            bad("0000:03:00.9:2"),
+            "4K".parse::<BarRange>().unwrap_err(),
+            Error::NoSocket { path: path.clone() },
             Error::Socket { path: path.clone(), operation: "connect to", source: errno(libc::EPROTOTYPE) },
             Error::BadSocketMessage { path, why: "the message has no file descriptor".to_owned() },
             Error::Region { bdf: bdf(), operation: "map the BAR", source: io::Error::other("short") },

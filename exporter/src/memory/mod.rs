@@ -13,7 +13,7 @@ pub use heap::HeapExporter;
 pub use host::HostExporter;
 pub use udmabuf::UdmabufExporter;
 
-use crate::{BarRange, Error, Origin, SourceKind, page_bytes};
+use crate::{BarRange, Error, Origin, SourceKind, page_bytes, whole_pages};
 
 fn origin(kind: SourceKind, length_bytes: u64) -> Origin {
     let ranges = vec![BarRange { offset_bytes: 0, length_bytes }];
@@ -40,8 +40,8 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
 pub(crate) fn check_pages(kind: &str, size_bytes: u64) -> Result<(), Error> {
     let page_bytes = page_bytes();
     if size_bytes == 0 || !size_bytes.is_multiple_of(page_bytes) {
-        let why = format!("a dma-buf consists of whole pages of {page_bytes} bytes");
-        return Err(Error::BadLength { source_name: kind.to_owned(), length_bytes: size_bytes, why });
+        let (why, remedy) = whole_pages(page_bytes);
+        return Err(Error::BadLength { source_name: kind.to_owned(), length_bytes: size_bytes, why, remedy });
     }
     Ok(())
 }

@@ -52,17 +52,16 @@ impl SocketExporter {
     /// Checks that the path exists, without connecting to it.
     ///
     /// # Errors
-    /// [`Error::Socket`].
+    /// [`Error::NoSocket`] or [`Error::Socket`].
     pub fn check(path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Socket { path: path.to_owned(), operation: "connect to", source };
-        std::fs::metadata(path).map(drop).map_err(failed)
+        std::fs::metadata(path).map(drop).map_err(|source| cannot_connect(path, source))
     }
 
     /// Connects to the sender's socket and receives the dma-buf. Waits at most 10 s for the sender.
     ///
     /// # Errors
-    /// [`Error::BadSocketPath`], [`Error::Socket`] if no sender serves the socket or it does not send in time, and
-    /// [`Error::BadSocketMessage`] if the message is not exactly one dma-buf with a matching description.
+    /// [`Error::BadSocketPath`], [`Error::NoSocket`], [`Error::Socket`] if no sender serves the socket or it does not send in
+    /// time, and [`Error::BadSocketMessage`] if the message is not exactly one dma-buf with a matching description.
     pub fn connect(path: &Path) -> Result<Self, Error> {
         let this = Self::receive(path)?;
         let bad = |why| Error::BadSocketMessage { path: path.to_owned(), why };
@@ -80,7 +79,7 @@ impl SocketExporter {
         let socket = new_socket(path)?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TIMEOUT).map_err(failed("set a time limit for"))?;
         setsockopt(&socket, sockopt::SendTimeout, &TIMEOUT).map_err(failed("set a time limit for"))?;
-        connect(socket.as_raw_fd(), &address).map_err(failed("connect to"))?;
+        connect(socket.as_raw_fd(), &address).map_err(|errno| cannot_connect(path, errno.into()))?;
         let (description, dma_buf) = receive_description(&socket, path)?;
         let bad = |why| Error::BadSocketMessage { path: path.to_owned(), why };
         let serves_view = description.view == Some(VIEW_VERSION);
@@ -102,6 +101,14 @@ impl SocketExporter {
     /// Whether the sender serves reads and writes of its view. Without them, the bytes cannot be verified.
     pub fn serves_view(&self) -> bool {
         self.connection.serves_view
+    }
+}
+
+fn cannot_connect(path: &Path, source: io::Error) -> Error {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => Error::NoSocket { path },
+        _ => Error::Socket { path, operation: "connect to", source },
     }
 }
 

@@ -4,6 +4,9 @@ use std::str::FromStr;
 
 use super::mechanism::Mechanism;
 
+/// Form of a target.
+pub(super) const FORM: &str = "cuda:N[?mechanism=M]";
+
 /// A GPU, and the mechanism that lets it access buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
@@ -17,7 +20,7 @@ pub(super) struct Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The GPU number is missing or malformed.
-    #[error("the address must start with a GPU number, 0 or higher")]
+    #[error("N must be the number of a GPU, 0 or higher")]
     Number,
     /// The address contains an option other than `mechanism`.
     #[error("the only option is mechanism=NAME")]

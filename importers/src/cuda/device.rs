@@ -57,7 +57,10 @@ pub(super) struct OpenGpu {
 
 /// Parses the address of a GPU: `N[?mechanism=M]`.
 pub(super) fn parse(text: &str) -> Result<Address, Error> {
-    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
+    text.parse().map_err(|source| Error::Address {
+        target: format!("cuda:{}", text.chars().take(64).collect::<String>()),
+        source,
+    })
 }
 
 /// Checks that the driver enumerates this GPU.

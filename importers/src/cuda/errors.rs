@@ -6,7 +6,7 @@ use peerpath_cuda::Error as DriverError;
 use peerpath_exporter::SourceKind;
 use peerpath_paths::{Cause, Explained, Explanation, Severity};
 
-use super::address::AddressError;
+use super::address::{AddressError, FORM};
 use super::mechanism::{Mechanism, SPECS};
 
 /// Error of the GPU importer. Each variant names the operation that failed; [`Error::cause`] and the explanation give the
@@ -15,10 +15,10 @@ use super::mechanism::{Mechanism, SPECS};
 #[non_exhaustive]
 pub enum Error {
     /// The address of a GPU is malformed.
-    #[error("{text:?} is not the address of a GPU")]
+    #[error("cannot use {target:?} as a target")]
     Address {
-        /// Text of the address, truncated for display.
-        text: String,
+        /// Target with this address, truncated for display.
+        target: String,
         /// Reason why the text is not an address.
         source: AddressError,
     },
@@ -170,11 +170,14 @@ impl Explained for Error {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Address { source, .. } => {
-                let names: Vec<_> = SPECS.iter().map(|spec| spec.name).collect();
-                Explanation::uncaused(
-                    format!("An address has the form N[?mechanism=M]: {source}."),
-                    format!("Name a GPU by its number, for example 0; mechanisms are {}.", names.join(", ")),
-                )
+                let remedy = match source {
+                    AddressError::Number => "Name a GPU by its CUDA number, e.g. cuda:0.".to_owned(),
+                    AddressError::Option | AddressError::Mechanism => {
+                        let names: Vec<_> = SPECS.iter().map(|spec| spec.name).collect();
+                        format!("Omit the option, or name one of the mechanisms {}.", names.join(", "))
+                    }
+                };
+                Explanation::uncaused(format!("The form is {FORM}: {source}."), remedy)
             }
             Self::NoMechanism { kind, refused, .. } => no_mechanism(*kind, refused),
             Self::Open { source, .. }

@@ -64,10 +64,7 @@ impl Importer for Cuda {
     }
 
     fn usage(&self) -> Usage {
-        Usage {
-            form: "cuda:N[?mechanism=M]",
-            summary: "an NVIDIA GPU, which copies between the buffer and its own memory",
-        }
+        Usage { form: address::FORM, summary: "an NVIDIA GPU, which copies between the buffer and its own memory" }
     }
 
     fn discover(&self) -> Vec<Discovered> {

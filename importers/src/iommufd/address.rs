@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use peerpath_paths::Bdf;
 
+/// Form of a target.
+pub(super) const FORM: &str = "iommufd:BDF[?write=LBA+COUNT]";
+
 /// Consecutive blocks of a drive. Written `FIRST+COUNT`, in decimal or in hexadecimal after `0x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocks {
@@ -44,14 +47,14 @@ pub(super) struct Address {
 /// Error in the address of a PCI function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// The PCI address lacks its domain, or is malformed.
-    #[error("the function is not a full PCI address (DDDD:BB:DD.F)")]
+    /// The PCI address is malformed.
+    #[error("BDF must be the PCI address of a function")]
     Function,
     /// The address contains an option other than `write`.
     #[error("the only option is write=LBA+COUNT")]
     Option,
     /// The blocks do not have the form `LBA+COUNT`.
-    #[error("blocks must have the form LBA+COUNT, with a count above zero and an end within 64 bits")]
+    #[error("LBA is the first block and COUNT the number of blocks, above zero and within 64 bits")]
     Blocks,
 }
 

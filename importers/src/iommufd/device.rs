@@ -27,7 +27,10 @@ const INTERFACE: VfioInterface = VfioInterface::Cdev;
 
 /// Parses the address of a PCI function: `BDF[?write=LBA+COUNT]`.
 pub(super) fn parse(text: &str) -> Result<Address, Error> {
-    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
+    text.parse().map_err(|source| Error::Address {
+        target: format!("iommufd:{}", text.chars().take(64).collect::<String>()),
+        source,
+    })
 }
 
 /// Checks that the function can be opened, without changing it.

@@ -4,7 +4,7 @@ use std::io;
 
 use peerpath_paths::{Bdf, Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
-use super::address::{AddressError, Blocks};
+use super::address::{AddressError, Blocks, FORM};
 use super::nvme::DriveError;
 
 /// Error of the iommufd importer. Each variant names the operation that failed; [`Error::cause`] and the explanation give
@@ -13,10 +13,10 @@ use super::nvme::DriveError;
 #[non_exhaustive]
 pub enum Error {
     /// The address of a PCI function is malformed.
-    #[error("{text:?} is not the address of a function")]
+    #[error("cannot use {target:?} as a target")]
     Address {
-        /// Text of the address, truncated for display.
-        text: String,
+        /// Target with this address, truncated for display.
+        target: String,
         /// Reason why the text is not an address.
         source: AddressError,
     },
@@ -166,14 +166,13 @@ impl Explained for Error {
     fn explanation(&self) -> Explanation {
         match self {
             Self::Address { source, .. } => {
-                let why = source.to_string();
                 let remedy = match source {
                     AddressError::Blocks => {
-                        "Name the blocks that may be overwritten as LBA+COUNT. Their content is lost."
+                        "Name the blocks that may be overwritten, e.g. iommufd:0000:03:00.0?write=2048+16. Their content is lost."
                     }
-                    _ => "Name a function that `lspci -D` lists, for example 0000:03:00.0.",
+                    _ => "Name a function that `lspci -D` lists, e.g. iommufd:0000:03:00.0.",
                 };
-                Explanation::uncaused(format!("An address has the form BDF[?write=LBA+COUNT]: {why}."), remedy)
+                Explanation::uncaused(format!("The form is {FORM}: {source}."), remedy)
             }
             Self::Open { source, .. } => source.explanation(),
             Self::NothingToWrite { .. } | Self::NoEngine { .. } => Explanation::new(

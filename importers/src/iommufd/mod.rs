@@ -57,7 +57,7 @@ impl Importer for Iommufd {
 
     fn usage(&self) -> Usage {
         Usage {
-            form: "iommufd:BDF[?write=LBA+COUNT]",
+            form: address::FORM,
             summary: "a PCI function bound to VFIO, which maps the buffer; NVMe drives also transfer data",
         }
     }

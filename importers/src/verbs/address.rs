@@ -2,6 +2,9 @@
 
 use std::str::FromStr;
 
+/// Form of a target.
+pub(super) const FORM: &str = "verbs:DEV[/PORT]";
+
 /// Maximum length of a name. libibverbs stores device names in 64 bytes, including the terminating zero.
 const MAX_NAME_BYTES: usize = 63;
 

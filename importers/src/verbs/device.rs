@@ -230,7 +230,10 @@ impl OpenPort {
 }
 
 fn parse(text: &str) -> Result<Address, Error> {
-    text.parse().map_err(|source| Error::Address { text: text.chars().take(64).collect(), source })
+    text.parse().map_err(|source| Error::Address {
+        target: format!("verbs:{}", text.chars().take(64).collect::<String>()),
+        source,
+    })
 }
 
 /// Lists the devices with libibverbs.

@@ -4,7 +4,7 @@ use std::io;
 
 use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain};
 
-use super::address::AddressError;
+use super::address::{AddressError, FORM};
 use crate::{Op, TransferError, Transport};
 
 /// Error of the importer of RDMA devices. Each variant names the operation that failed; [`Error::cause`] and the explanation
@@ -19,10 +19,10 @@ pub enum Error {
         source: peerpath_cuda::Error,
     },
     /// The address of a device is malformed.
-    #[error("{text:?} is not the address of an RDMA device")]
+    #[error("cannot use {target:?} as a target")]
     Address {
-        /// Text of the address, truncated for display.
-        text: String,
+        /// Target with this address, truncated for display.
+        target: String,
         /// Reason why the text is not an address.
         source: AddressError,
     },
@@ -36,7 +36,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The device does not exist.
-    #[error("there is no RDMA device {device}")]
+    #[error("cannot find the RDMA device {device}")]
     NoDevice {
         /// Requested device name.
         device: String,
@@ -323,13 +323,10 @@ fn bring_up(net_device: Option<&String>) -> String {
 impl Explained for Error {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::Address { source, .. } => {
-                let why = source.to_string();
-                Explanation::uncaused(
-                    format!("An address has the form DEV[/PORT]: {why}."),
-                    "Name a device that `rdma link` lists, for example rxe0 or mlx5_0/1.",
-                )
-            }
+            Self::Address { source, .. } => Explanation::uncaused(
+                format!("The form is {FORM}: {source}."),
+                "Name a device that `rdma link` lists, e.g. verbs:mlx5_0, or verbs:mlx5_0/2 for its port 2.",
+            ),
             Self::NoLibrary => Explanation::new(
                 Cause::LibraryMissing,
                 "The loader cannot find libibverbs.so.1.",
@@ -347,7 +344,8 @@ impl Explained for Error {
                 Explanation::new(
                     Cause::NoDevice,
                     why,
-                    "Name a device that `rdma link` lists; `rdma link add rxe0 type rxe netdev NAME` creates a software device.",
+                    "Name a device that `rdma link` lists. `rdma link add rxe0 type rxe netdev eth0` creates the software device \
+                     rxe0 on the network interface eth0.",
                 )
             }
             Self::NotListed { .. } => Explanation::new(

@@ -86,7 +86,7 @@ impl Importer for Verbs {
 
     fn usage(&self) -> Usage {
         Usage {
-            form: "verbs:DEV[/PORT]",
+            form: address::FORM,
             summary: "an RDMA device (rxe0, mlx5_0): transfers between the source and host memory, in loopback",
         }
     }

@@ -17,6 +17,10 @@ pub struct ReadError {
     pub reason: ReadErrorReason,
 }
 
+fn quoted(found: &Option<String>) -> String {
+    found.as_ref().map_or_else(|| "it".to_owned(), |found| format!("{found:?}"))
+}
+
 /// Reason why a file cannot be read as a result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -49,8 +53,18 @@ pub enum ReadErrorReason {
     #[error("the file is empty")]
     Empty,
     /// The file is not JSON, and its end cannot be repaired.
-    #[error("invalid JSON: {0}")]
-    Syntax(#[from] serde_json::Error),
+    #[error("{} is not valid JSON at line {line}, column {column}", quoted(.found))]
+    Syntax {
+        /// Line of the error, from 1.
+        line: usize,
+        /// Column of the error in bytes, from 1.
+        column: usize,
+        /// Text around the error. `None` if the file cannot be read again.
+        found: Option<String>,
+    },
+    /// The file ends within the JSON, before its first complete cell.
+    #[error("the file is truncated: it ends within the JSON")]
+    Truncated,
     /// The file is JSON, but its top level is not an object.
     #[error("the JSON is not an object")]
     NotAnObject,

@@ -15,7 +15,7 @@ mod run;
 mod sanitize;
 mod stream;
 
-use std::io::Read as _;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use peerpath_paths::input_file;
@@ -89,7 +89,7 @@ fn read_file(file: &Path, limit: &mut MemoryLimit) -> Result<Saved, ReadErrorRea
     if input.limit() == 0 {
         return Err(ReadErrorReason::TooLong { limit_bytes: MAX_FILE_BYTES });
     }
-    let Content { header, cells, mut remarks } = read?;
+    let Content { header, cells, mut remarks } = read.map_err(|reason| quoting(file, reason))?;
     let object = Object::with(&header);
     remarks.extend(version_remark(&object));
     let run = run::read_run(&object);
@@ -111,6 +111,32 @@ fn read_file(file: &Path, limit: &mut MemoryLimit) -> Result<Saved, ReadErrorRea
         environment: run::read_environment(object.object("environment")),
         cells,
     })
+}
+
+/// Adds the text around an error to it.
+fn quoting(file: &Path, reason: ReadErrorReason) -> ReadErrorReason {
+    match reason {
+        ReadErrorReason::Syntax { line, column, .. } => {
+            ReadErrorReason::Syntax { line, column, found: text_at(file, line, column).ok().flatten() }
+        }
+        reason => reason,
+    }
+}
+
+/// The text around a byte of a file, within its line. `None` for a pipe, which cannot be read twice.
+fn text_at(file: &Path, line: usize, column: usize) -> io::Result<Option<String>> {
+    const BYTES_BEFORE: usize = 20;
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let mut input = BufReader::new(input_file::open(file).map_err(io::Error::other)?.take(MAX_FILE_BYTES));
+    for _ in 1..line {
+        input.skip_until(b'\n')?;
+    }
+    io::copy(&mut (&mut input).take(column.saturating_sub(BYTES_BEFORE) as u64), &mut io::sink())?;
+    let mut text = Vec::new();
+    input.take(2 * BYTES_BEFORE as u64).read_until(b'\n', &mut text)?;
+    Ok(Some(clean_name(String::from_utf8_lossy(&text).trim_end())))
 }
 
 /// Remark on the format version. Results of older and newer versions are read, except for fields that this reader does not
@@ -141,12 +167,12 @@ mod tests {
         for (text, reason) in [
             ("", "empty"),
             ("  \n", "empty"),
-            ("\u{7f}ELF", "invalid JSON"),
+            ("\u{7f}ELF", "not valid JSON at line 1, column 1"),
             ("[]", "not an object"),
             ("{}", "no list of cells"),
             (r#"{"cells": 5}"#, "no list of cells"),
-            ("{\"cells\": [", "invalid JSON"),
-            ("{\"cells\": []} {}", "invalid JSON"),
+            ("{\"cells\": [", "truncated"),
+            ("{\"cells\": []} {}", "not valid JSON at line 1"),
             ("\"cells\"", "not an object"),
         ] {
             let error = read_text(text).unwrap_err();
@@ -221,7 +247,7 @@ mod tests {
         // Unknown fields take no memory.
         let unknown = format!(r#"{{"x": [{}0], "cells": [{{}}]}}"#, r#"{"":0},"#.repeat(300_000));
         assert_eq!(read_text(&unknown).unwrap().cells.len(), 1);
-        assert!(matches!(read_text(&deep).err().unwrap().reason, ReadErrorReason::Syntax(_)));
+        assert!(matches!(read_text(&deep).err().unwrap().reason, ReadErrorReason::Syntax { .. }));
     }
 
     #[test]

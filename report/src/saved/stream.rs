@@ -55,7 +55,10 @@ pub(super) fn read(file: impl Read, limit: &mut MemoryLimit) -> Result<Content, 
         }
         Err(error) if error.is_io() => return Err(ReadErrorReason::Io(error.into())),
         Err(_) if input.is_empty => return Err(ReadErrorReason::Empty),
-        Err(error) => return Err(error.into()),
+        Err(error) if error.is_eof() => return Err(ReadErrorReason::Truncated),
+        Err(error) => {
+            return Err(ReadErrorReason::Syntax { line: error.line(), column: error.column(), found: None });
+        }
     }
     if !state.is_object {
         return Err(ReadErrorReason::NotAnObject);

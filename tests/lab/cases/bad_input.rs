@@ -59,7 +59,7 @@ fn wrong_sources() -> Result<(), Failed> {
         (format!("{EXPORTER}:2@0x0+0x0"), 2, "0x0"),
         ("nonsense".to_owned(), 2, "nonsense"),
         (format!("{NVME}:0"), 3, "driver-not-vfio"),
-        ("socket:/nowhere/at/all".to_owned(), 3, "/nowhere/at/all"),
+        ("socket:/nowhere/at/all".to_owned(), 2, "/nowhere/at/all"),
     ];
     for (source, code, word) in wrong {
         let out = tempfile::tempdir()?;

@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::plan::{Mechanism, Target};
-use peerpath_importers::IMPORTERS;
+use peerpath_importers::{IMPORTERS, Importer};
 
 /// The value of `--mechanism`.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +30,13 @@ pub(super) fn parser() -> impl TypedValueParser<Value = MechanismChoice> {
 /// Selects this mechanism of the importer for each target.
 pub(super) fn assign(targets: Vec<Target>, name: &str) -> Result<Vec<Target>, Failure> {
     let one = |target: Target| {
-        if !target.importer.capabilities().mechanisms.iter().any(|spec| spec.name == name) {
+        let has = |importer: &dyn Importer| importer.capabilities().mechanisms.iter().any(|spec| spec.name == name);
+        if !has(target.importer) {
+            let kinds: Vec<_> = IMPORTERS.iter().filter(|one| has(**one)).map(|one| one.kind()).collect();
             return Err(Failure::bad_input(
                 format!("cannot use --mechanism {name} with {target}"),
-                format!("{} targets do not have this mechanism", target.importer.kind()),
-                "omit --mechanism, or choose a target of another kind",
+                format!("only {} targets have this mechanism", kinds.join(" and ")),
+                "omit --mechanism, or choose such a target",
             ));
         }
         Ok(format!("{target}?mechanism={name}").parse()?)

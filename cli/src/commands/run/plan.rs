@@ -6,6 +6,7 @@ use peerpath_bench::cpus;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::pattern::Pattern;
 use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
+use peerpath_importers::iommufd::Blocks;
 use peerpath_importers::{Op, Role, Transport};
 use peerpath_paths::Tree;
 
@@ -135,6 +136,13 @@ fn targets(named: &[String], allow_write: Option<&str>) -> Result<Vec<Target>, F
             what(),
             format!("{target} has no blocks"),
             "omit --allow-write: it applies only to NVMe drives (iommufd:BDF)",
+        ));
+    }
+    if blocks.parse::<Blocks>().is_err() {
+        return Err(Failure::bad_input(
+            what(),
+            "it does not name blocks",
+            "write --allow-write LBA+COUNT: the first block and the number of blocks, e.g. 2048+16; their content is lost",
         ));
     }
     Ok(vec![format!("{target}?write={blocks}").parse()?])
