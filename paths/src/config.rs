@@ -99,8 +99,8 @@ pub struct Pcie {
     pub link: Option<Link>,
     /// Maximum speed and width of the link that the port supports.
     pub link_limit: Option<Link>,
-    /// Number of requests that can be outstanding, by the width of the enabled tags: 32, 256 or 768; `None` if it is not readable. A
-    /// device may use fewer.
+    /// Number of requests that can be outstanding, by the width of the enabled tags: 32, 256 or 768; `None` if it is not
+    /// readable. A device may use fewer.
     pub tags: Option<u16>,
     /// Whether the link is in Flit Mode; `None` if that is not readable.
     pub flit_mode: Option<bool>,

@@ -231,6 +231,35 @@ fn recognizes_soft_rdma() {
 }
 
 #[test]
+fn the_link_inside_a_gpu_does_not_count() {
+    // As Intel Arc reports it: 2.5 GT/s x1 below the switch on the card.
+    let card = |vendor: u16| {
+        let machine = Machine::new(EPYC).add("0000:00:01.0", None, Kind::RootPort, |port| port.link([(4, 8), (5, 16)]));
+        let machine = machine
+            .add("0000:01:00.0", Some("0000:00:01.0"), Kind::Upstream, |port| {
+                port.ids((vendor, 0xe2ff)).link([(4, 8), (5, 8)])
+            })
+            .add("0000:02:01.0", Some("0000:01:00.0"), Kind::Downstream, |port| {
+                port.ids((vendor, 0xe2f0)).link([(4, 16); 2])
+            })
+            .add("0000:03:00.0", Some("0000:02:01.0"), Kind::Endpoint, |gpu| {
+                gpu.ids((vendor, 0xe223)).class(0x03_0000).link([(1, 1); 2])
+            })
+            .add("0000:00:02.0", None, Kind::RootPort, |port| port.link([(5, 16); 2]))
+            .add("0000:04:00.0", Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.link([(5, 16); 2]));
+        known(hops(&machine, "0000:03:00.0", "0000:04:00.0").1.ceiling(&WRITE))
+    };
+    let intel = card(0x8086);
+    assert!(intel.limited_by.to_string().contains("0000:00:01.0 - 0000:01:00.0 (16 GT/s x8"), "{}", intel.limited_by);
+    // The slot supports 32 GT/s, so the current speed may be that of an idle GPU.
+    for assumption in [Assumption::InternalLinks, Assumption::CurrentSpeed] {
+        assert!(intel.assumptions.contains(&assumption), "{:?}", intel.assumptions);
+    }
+    let other = card(0x10b5);
+    assert!(other.limited_by.to_string().contains("2.5 GT/s x1"), "{}", other.limited_by);
+}
+
+#[test]
 fn every_pair_of_every_host_has_an_answer() {
     let hosts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hosts");
     let (mut known, mut unknown, mut none) = (0, 0, 0);

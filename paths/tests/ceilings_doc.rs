@@ -48,10 +48,11 @@ const SOURCES: [&str; 9] = [
     "Bandwidths of PCI Express 1.0 to 5.0 as Wikipedia lists them, quoted by <https://hpc-notes.pages.dev/reference/pcie>",
     "G. Lockwood, PCIe Gen6, <https://glennklockwood.com/garden/PCIe-Gen6>: 236 of 256 bytes of a flit, 118 GB/s",
     "Intel AN 855, Throughput for Posted Writes: 256 / (256 + 20) = 92 %",
-    "Intel AN 690, Throughput for Posted Writes and Peak Throughput: 7.2 GB/s calculated, peaks of 7.1 GB/s and 7.0 GB/s recorded",
+    "Intel AN 690, Throughput for Posted Writes and Peak Throughput: 7.2 GB/s calculated, peaks of \
+     7.1 GB/s and 7.0 GB/s recorded",
     "Intel AN 855, Throughput for Reads: 512 / (512 + 40) = 92 %",
-    "pcie-bench/pcie-model, `model/pcie.py` and `model/mem_bw.py` at 40703cfe, computed for transfers of 2048 bytes. It is the model of \
-     Neugebauer et al., Understanding PCIe performance for end host networking, SIGCOMM 2018",
+    "pcie-bench/pcie-model, `model/pcie.py` and `model/mem_bw.py` at 40703cfe, computed for transfers of 2048 bytes. \
+     It is the model of Neugebauer et al., Understanding PCIe performance for end host networking, SIGCOMM 2018",
     "pcie-bench/data at b2abf2f7, `bw_dma_sz_sweep.txt` and `sys-lspci.txt` of an NFP-6000 in three hosts without \
      IOMMU: the highest rate of each file (address width assumed). The data of the same paper",
     "Observed bandwidths (in Gb s-1) from RNIC to CPU memory using RDMA, J. Synchrotron Rad. 27 (2020) 1297, table 2 \
@@ -304,7 +305,7 @@ With `--from` and `--to`, `peerpath paths --json` has the key `ceiling`:
 
 ## Assumptions
 
-If one of them is wrong, the actual limit is lower than the ceiling.
+If one of them is wrong, the actual limit is lower than the ceiling. The exception is `current-speed`.
 
 | word | assumption |
 |---|---|

@@ -35,8 +35,8 @@ fn predictions(snapshot: &Path) -> Value {
 
 #[test]
 fn paths_prints_the_golden_fields() {
-    // Also run the command for one pair of each snapshot, which adds the ceiling. The devices of the snapshots are emulated, those of
-    // the other hosts are hardware.
+    // Also run the command for one pair of each snapshot, which adds the ceiling. The devices of the snapshots are emulated,
+    // those of the other hosts are hardware.
     let hosts = golden::workspace().join("paths/tests/fixtures/hosts");
     let hardware = [("07-turin-mi325x-bnxt/host", "0000:05:00.0", "0000:06:00.0")];
     let of_pair = |root: &Path, from: &str, to: &str| {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// An assumption of a ceiling. The first ones hold for every ceiling, the last ones where a fact was not read. If one is wrong, the
-/// actual limit is lower than the ceiling.
+/// An assumption of a ceiling. If one is wrong, the actual limit is lower than the ceiling, except for
+/// [`Assumption::CurrentSpeed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Assumption {
     /// Every TLP carries the maximum payload.
@@ -14,6 +14,10 @@ pub enum Assumption {
     PlainHeaders,
     /// Root complex and switches forward at the rate of their links.
     UnlimitedForwarding,
+    /// A link keeps its current speed, which is below the speed that both ends support.
+    CurrentSpeed,
+    /// The link between a GPU and the switch on its card is no limit.
+    InternalLinks,
     /// The direction of the data carries no DLLPs.
     NoDllps,
     /// The receiver sends DLLPs at the longest intervals of the specification.
@@ -38,6 +42,8 @@ impl Assumption {
         Self::FullPayloads,
         Self::PlainHeaders,
         Self::UnlimitedForwarding,
+        Self::CurrentSpeed,
+        Self::InternalLinks,
         Self::NoDllps,
         Self::RareDllps,
         Self::EnoughReads,
@@ -54,6 +60,8 @@ impl Assumption {
             Self::FullPayloads => "full-payloads",
             Self::PlainHeaders => "plain-headers",
             Self::UnlimitedForwarding => "unlimited-forwarding",
+            Self::CurrentSpeed => "current-speed",
+            Self::InternalLinks => "internal-links",
             Self::NoDllps => "no-dllps",
             Self::RareDllps => "rare-dllps",
             Self::EnoughReads => "enough-reads",
@@ -80,16 +88,24 @@ impl Assumption {
                 "Root complex and switches forward at the rate of their links. Connections inside and between processors are not \
                  modelled."
             }
+            Self::CurrentSpeed => {
+                "A link runs below the speed that both ends support, and stays there. GPUs and some switches lower the \
+                 speed when idle: read it under load, or the ceiling is too low."
+            }
+            Self::InternalLinks => {
+                "The link between a GPU of AMD or Intel and the switch on its card is not counted: it is inside the \
+                 chip, and its registers do not describe it."
+            }
             Self::NoDllps => {
                 "The direction of the data carries no DLLPs, because ACKs and credits for the data travel in the other direction."
             }
             Self::RareDllps => {
-                "Each receiver sends one ACK and one credit update per Ack Latency Limit of the specification: the longest interval \
-                 that it permits for ACKs and recommends for credits."
+                "Each receiver sends one ACK and one credit update per Ack Latency Limit of the specification: the \
+                 longest interval that it permits for ACKs and recommends for credits."
             }
             Self::EnoughReads => {
-                "Enough read requests are outstanding to cover their round trip. Without a round-trip time the limit by the number \
-                 of tags is not known."
+                "Enough read requests are outstanding to cover their round trip. Without a round-trip time the limit \
+                 by the number of tags is not known."
             }
             Self::NarrowAddresses => {
                 "Requests have a 3-DW header, because the address that the IOMMU or the driver assigns is not known. A 64-bit \

@@ -123,6 +123,12 @@ impl PathHops {
                 self.missing.push(format!("the link status of {lower}"));
                 continue;
             };
+            let limits = [lower, upper].map(|bdf| topology.function(bdf)?.pcie.present()?.link_limit);
+            if let [Some(a), Some(b)] = limits
+                && link.generation < a.generation.min(b.generation)
+            {
+                self.assumptions.insert(Assumption::CurrentSpeed);
+            }
             // The root port sends what the root complex forwards, and may split payloads above its own MPS.
             let root_port = |near: Bdf| {
                 let top = topology.bridges_above(near).last().copied();
@@ -171,6 +177,9 @@ impl PathHops {
             };
             match topology.function(upper).map(|function| function.pcie) {
                 Some(Capability::Present(pcie)) => match pcie.port_type {
+                    PortType::SwitchDownstream if is_inside_card(topology, upper, lower) => {
+                        self.assumptions.insert(Assumption::InternalLinks);
+                    }
                     PortType::RootPort | PortType::SwitchDownstream => {
                         links.push(LinkOnPath { upper, lower, on_exporter_side });
                     }
@@ -213,12 +222,22 @@ struct LinkOnPath {
     on_exporter_side: bool,
 }
 
+/// Whether a link is inside the chip of a GPU. Discrete GPUs of AMD (since Vega) and Intel contain a switch; the registers of the
+/// link between them show e.g. 2.5 GT/s x1 for Intel Arc, and `amdgpu_device_partner_bandwidth` in the kernel skips it.
+fn is_inside_card(topology: &Topology, port: Bdf, endpoint: Bdf) -> bool {
+    const VENDORS: [u16; 2] = [0x1002, 0x8086];
+    let [port, endpoint] = [port, endpoint].map(|bdf| topology.function(bdf));
+    let vendor = |function: Option<&Function>| function.and_then(|function| function.vendor);
+    let is_gpu = endpoint.is_some_and(Function::is_accelerator);
+    is_gpu && vendor(port) == vendor(endpoint) && vendor(port).is_some_and(|vendor| VENDORS.contains(&vendor))
+}
+
 fn parent(topology: &Topology, bdf: Bdf) -> Option<Bdf> {
     topology.bridges_above(bdf).first().copied()
 }
 
-/// Whether exporter and importer may exchange data without a link: they are one function, or below one port, which only one device
-/// can be, and the path does not lead through the root complex.
+/// Whether exporter and importer may exchange data without a link: they are one function, or below one port, which only one
+/// device can be, and the path does not lead through the root complex.
 fn stays_inside(topology: &Topology, report: &PathReport) -> bool {
     let is_port = |function: &Function| {
         let port = function.pcie.present().map(|pcie| pcie.port_type);

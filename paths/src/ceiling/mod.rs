@@ -1,12 +1,13 @@
 //! The highest payload rate that the links of a path allow.
 //!
-//! A ceiling answers "is this figure normal?". It is an upper limit from the PCIe and network standards: speed and width of each link,
-//! and the overhead of the packets at the payload sizes in force. Measured rates are below it; docs/ceilings.md describes the model,
-//! its assumptions, and published figures next to it.
+//! A ceiling answers "is this figure normal?". It is an upper limit from the PCIe and network standards: speed and width of each
+//! link, and the overhead of the packets at the payload sizes in force. Measured rates are below it; docs/ceilings.md describes
+//! the model, its assumptions, and published figures next to it.
 //!
-//! [`PathHops::read`] collects the hops of a predicted path. [`PathHops::ceiling`] then names the slowest one. It needs a
-//! [`Transfer`], whose [`Engine`] says who moves the data: emulated devices and soft RDMA have no ceiling. `Engine` has no default,
-//! so that a caller cannot forget it.
+//! [`PathHops::read`] collects the hops of a predicted path. GPUs lower the speed of their link when idle, so read the topology
+//! while data moves. [`PathHops::ceiling`] then names the slowest one. It needs a
+//! [`Transfer`], whose [`Engine`] says who moves the data: emulated devices and soft RDMA have no ceiling. `Engine` has no
+//! default, so that a caller cannot forget it.
 //!
 //! ```
 //! use peerpath_paths::ceiling::{Engine, Limit, Op, PathHops, Traffic, Transfer};
@@ -23,14 +24,14 @@
 //! let transfer = Transfer { op: Op::Write, traffic: Traffic::OneWay, engine: Engine::Hardware, round_trip: None };
 //! match hops.ceiling(&transfer) {
 //!     Limit::Known(ceiling) => {
-//!         let measured_bytes_per_s = 42.0e9;
+//!         let measured_bytes_per_s = 26.0e9;
 //!         println!("{:.0} % of the ceiling", 100.0 * measured_bytes_per_s / ceiling.bytes_per_s as f64);
 //!         println!("slowest hop: {}", ceiling.limited_by);
 //!     }
 //!     Limit::Unknown(missing) => println!("unknown: {} is not readable", missing.join(", ")),
 //!     Limit::None(reason) => println!("no ceiling: {}", reason.about()),
 //! }
-//! # assert!(matches!(hops.ceiling(&transfer), Limit::Known(ceiling) if ceiling.bytes_per_s > 50_000_000_000));
+//! # assert!(matches!(hops.ceiling(&transfer), Limit::Known(ceiling) if ceiling.bytes_per_s > 25_000_000_000));
 //! # let emulated = Transfer { engine: Engine::Emulated, ..transfer };
 //! # assert!(matches!(hops.ceiling(&emulated), Limit::None(_)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -55,8 +56,8 @@ pub use report::{CeilingReport, HopRates};
 
 use crate::Bdf;
 
-/// How the importer accesses the exported memory. An RDMA write, a send, an NVMe read and a `copy_in` are writes; an RDMA read, an
-/// NVMe write and a `copy_out` are reads.
+/// How the importer accesses the exported memory. An RDMA write, a send, an NVMe read and a `copy_in` are writes; an RDMA read,
+/// an NVMe write and a `copy_out` are reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
     /// Posted writes of the importer into the exported memory.
@@ -70,8 +71,8 @@ pub enum Op {
 pub enum Traffic {
     /// One direction. This is an upper limit for both.
     OneWay,
-    /// Both directions at full rate: ACKs, credits and read requests of one direction take bytes of the other. The ceiling is that of
-    /// one direction.
+    /// Both directions at full rate: ACKs, credits and read requests of one direction take bytes of the other. The ceiling is
+    /// that of one direction.
     BothWays,
 }
 
@@ -95,8 +96,8 @@ pub struct Transfer {
     pub traffic: Traffic,
     /// Who moves the data.
     pub engine: Engine,
-    /// Time from a read request to its completion, if it was measured without load. With it the ceiling of a read also considers the
-    /// number of tags.
+    /// Time from a read request to its completion, if it was measured without load. With it the ceiling of a read also considers
+    /// the number of tags.
     pub round_trip: Option<Duration>,
 }
 

@@ -103,8 +103,8 @@ impl Port {
     }
 }
 
-/// The rate after line encoding from `100 Gb/sec (4X EDR)`. For the InfiniBand speeds up to FDR the kernel reports the signaling rate
-/// (`rate_show` in `drivers/infiniband/core/sysfs.c`).
+/// The rate after line encoding from `100 Gb/sec (4X EDR)`. For the InfiniBand speeds up to FDR the kernel reports the signaling
+/// rate (`rate_show` in `drivers/infiniband/core/sysfs.c`).
 fn bits_per_s(text: &str, wire: Wire) -> Option<u64> {
     let (number, rest) = text.split_once(" Gb/sec")?;
     let gbit: f64 = number.trim().parse().ok().filter(|gbit| (0.1..1e6).contains(gbit))?;

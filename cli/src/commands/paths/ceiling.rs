@@ -1,7 +1,7 @@
 //! The ceiling of a pair: the highest rate that the links of its path allow.
 
 use peerpath_bench::environment::Host;
-use peerpath_paths::ceiling::{CeilingReport, Engine, HopRates, Limit, NoCeiling, PathHops, Port};
+use peerpath_paths::ceiling::{Assumption, CeilingReport, Engine, HopRates, Limit, NoCeiling, PathHops, Port};
 use peerpath_paths::{Inventory, PathReport, Tree, is_soft_rdma, printable};
 use peerpath_report::units;
 
@@ -42,7 +42,7 @@ pub(super) fn text(ceiling: &CeilingReport) -> String {
         (Limit::None(NoCeiling::Emulated | NoCeiling::Refused), _) => {}
         (Limit::None(reason), _) => line("ceiling", &format!("none: {}", reason.about())),
         (Limit::Unknown(missing), _) | (_, Limit::Unknown(missing)) => {
-            line("ceiling", &format!("unknown, because these facts are not readable: {}", missing.join(", ")));
+            line("ceiling", &format!("unknown: it depends on {}", missing.join(", ")));
         }
         (Limit::Known(write), Limit::Known(read)) => {
             let rate = |rate: u64| units::bytes_per_second(rate as f64);
@@ -52,6 +52,9 @@ pub(super) fn text(ceiling: &CeilingReport) -> String {
             } else {
                 line("slowest hop", &format!("write: {}", write.limited_by));
                 line("", &format!("read: {}", read.limited_by));
+            }
+            if write.assumptions.contains(&Assumption::CurrentSpeed) {
+                line("", Assumption::CurrentSpeed.about());
             }
         }
         (_, Limit::None(reason)) => line("ceiling", &format!("none: {}", reason.about())),
