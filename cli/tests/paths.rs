@@ -145,6 +145,35 @@ fn falls_back_to_functions_with_an_exportable_bar() {
 }
 
 #[test]
+fn prints_the_ceiling_of_a_pair() {
+    let host = format!("{FIXTURES}/hosts/07-turin-mi325x-bnxt/host.tar.gz");
+    let pair = ["--from", "0000:05:00.0", "--to", "0000:06:00.0"];
+    let text = paths(&host, &pair);
+    for line in [
+        "  ceiling       write 28.7 GB/s, read 29.1 GB/s",
+        "  slowest hop   link 0000:04:00.0 - 0000:05:00.0 (16 GT/s x16, MPS 256, MRRS 512)",
+    ] {
+        assert!(text.contains(line), "{line} is missing:\n{text}");
+    }
+    let json: Vec<serde_json::Value> = serde_json::from_str(&paths(&host, &[&pair[..], &["--json"]].concat())).unwrap();
+    let ceiling = &json[0]["ceiling"];
+    let least = ceiling["hops"].as_array().unwrap().iter().map(|hop| hop["write_bytes_per_s"].as_u64().unwrap()).min();
+    assert_eq!(ceiling["write"]["bytes_per_s"].as_u64(), least);
+    assert!(ceiling["write"]["assumptions"].as_array().unwrap().contains(&"no-dllps".into()), "{ceiling}");
+}
+
+#[test]
+fn emulated_devices_have_no_ceiling() {
+    let host = Snapshot::of(&two_switches());
+    let pair = ["--from", "0000:12:00.0", "--to", "0000:13:00.0"];
+    let text = paths(&host.path, &pair);
+    assert!(!text.contains("ceiling"), "{text}");
+    let json: Vec<serde_json::Value> =
+        serde_json::from_str(&paths(&host.path, &[&pair[..], &["--json"]].concat())).unwrap();
+    assert_eq!(json[0]["ceiling"]["read"]["no_ceiling"], "emulated");
+}
+
+#[test]
 fn json_names_the_distance_of_every_pair() {
     let host = Snapshot::of(&two_switches());
     let pairs: Vec<serde_json::Value> = serde_json::from_str(&paths(&host.path, &["--json"])).unwrap();

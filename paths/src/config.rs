@@ -98,6 +98,11 @@ pub struct Pcie {
     pub link: Option<Link>,
     /// Maximum speed and width that the function supports; `None` without a link.
     pub link_limit: Option<Link>,
+    /// Number of requests that can be outstanding, by the width of the enabled tags: 32, 256 or 768; `None` if it is not
+    /// readable. A device may use fewer.
+    pub tags: Option<u16>,
+    /// Whether the link is in Flit Mode; `None` if that is not readable.
+    pub flit_mode: Option<bool>,
 }
 
 /// Speed and width of a link.
@@ -308,6 +313,9 @@ impl ConfigSpace {
             let port_type = port_type(self.word(at + 2)?);
             let has_link = !matches!(port_type, PortType::IntegratedEndpoint | PortType::EventCollector);
             let link = |at: usize| has_link.then(|| self.word(at).map(link)).flatten().flatten();
+            // Version 1 of the capability ends before Device Control 2.
+            let second =
+                |register: usize| if self.word(at + 2)? & 0xf < 2 { Some(0) } else { self.word(at + register) };
             Some(Pcie {
                 port_type,
                 max_payload_supported_bytes: 128 << (self.double(at + 4)? & 7),
@@ -316,6 +324,12 @@ impl ConfigSpace {
                 relaxed_ordering: control & 0x10 != 0,
                 link: link(at + 0x12),
                 link_limit: link(at + 0x0c),
+                tags: second(0x28).map(|control2| match (control2 & 0x1000 != 0, control & 0x100 != 0) {
+                    (true, _) => 768,
+                    (false, true) => 256,
+                    (false, false) => 32,
+                }),
+                flit_mode: second(0x32).map(|status2| status2 & 0x400 != 0),
             })
         })
     }
@@ -502,6 +516,7 @@ mod tests {
         assert_eq!(pcie.port_type, PortType::RootPort);
         assert_eq!((pcie.max_payload_supported_bytes, pcie.max_payload_bytes), (512, 256));
         assert_eq!((pcie.max_read_request_bytes, pcie.relaxed_ordering), (512, true));
+        assert_eq!((pcie.tags, pcie.flit_mode), (Some(32), Some(false)));
         assert_eq!(pcie.link, Some(Link { generation: 4, lanes: 8 }));
     }
 

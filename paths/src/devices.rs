@@ -83,6 +83,15 @@ fn function(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
         .or_else(|| tree.link(&format!("{path}/device")).as_deref().and_then(in_path))
 }
 
+/// Whether an RDMA device such as `rxe0` is implemented by the CPU, on top of a network interface. `None` if the host has no
+/// device of this name.
+pub fn is_soft_rdma(tree: &Tree, name: &str) -> Option<bool> {
+    let path = format!("sys/class/infiniband/{name}");
+    let exists = !name.is_empty() && !name.contains('/') && !name.starts_with('.') && tree.has(&path);
+    // rxe has the attribute `parent`; siw is a virtual device without it.
+    exists.then(|| tree.has(&format!("{path}/{}", PARENTS[0])) || function(tree, "infiniband", name).is_none())
+}
+
 fn below_soft_rdma(tree: &Tree, class: &str, name: &str) -> Option<Bdf> {
     if class != "infiniband" {
         return None;

@@ -5,6 +5,7 @@
 //! - [`Tree`] reads the files, [`Topology`] and [`Host`] model functions, bridges, IOMMU groups, kernel and processor.
 //! - [`Predictor`] applies the rules of P2PDMA and of the DMA API to a pair of functions.
 //! - [`Inventory::arrange`] plans the changes of the host that give a pair another path.
+//! - [`ceiling`] computes the highest rate that the links of a path allow.
 //! - [`doctor`] checks whether a host can export, import and observe.
 //! - [`explain()`] turns an errno of the kernel into cause, severity, reason and remedy; [`kernel_log`] does so for lines of
 //!   the kernel log.
@@ -29,6 +30,7 @@ mod bdf;
 mod blockers;
 mod boot_option;
 mod cause;
+pub mod ceiling;
 mod config;
 mod devices;
 pub mod doctor;
@@ -69,6 +71,7 @@ pub use bar::{Bar, BarIndex, BarIndexError, BarKind};
 pub use bdf::{Bdf, ParseBdfError};
 pub use cause::Cause;
 pub use config::{AcsControl, AcsRegister, Ats, Capability, ConfigSpace, Ide, Link, Pcie, PortType};
+pub use devices::is_soft_rdma;
 pub use endpoint_kind::EndpointKind;
 pub use explain::{
     DocumentedErrno, ErrnoMeaning, Facts, MemoryKind, NamedCall, Route, Step, UnknownStepError, call_in,

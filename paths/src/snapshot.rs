@@ -43,6 +43,8 @@ const FUNCTION_FILES: &[&str] = &[
 ];
 
 const FUNCTION_LINKS: &[&str] = &["driver", "iommu_group", "iommu", "physfn", "subsystem"];
+/// Files of a port of an RDMA device. GIDs and GUIDs are network addresses, but the names of interfaces are not.
+const PORT_FILES: &[&str] = &["gid_attrs/ndevs/0", "link_layer", "rate", "state"];
 const GROUP_FILES: &[&str] = &["type", "name", "reserved_regions"];
 
 /// Module parameters that affect the kernel's decisions.
@@ -159,9 +161,20 @@ impl<W: Write> Writer<'_, W> {
                     continue;
                 }
                 self.link(&path)?;
-                let Some(device) = self.tree.resolve(&path).filter(|_| class == "infiniband") else { continue };
-                for parent in devices::PARENTS {
-                    self.text(&format!("{device}/{parent}"))?;
+                let Some(device) = self.tree.resolve(&path) else { continue };
+                if class == "net" {
+                    self.text(&format!("{device}/mtu"))?;
+                }
+                if class != "infiniband" {
+                    continue;
+                }
+                for file in [devices::PARENTS[0], "node_type"] {
+                    self.text(&format!("{device}/{file}"))?;
+                }
+                for port in self.tree.names(&format!("{device}/ports")) {
+                    for file in PORT_FILES {
+                        self.text(&format!("{device}/ports/{port}/{file}"))?;
+                    }
                 }
             }
         }

@@ -629,9 +629,17 @@ fn reports_links_below_their_capability() {
         &linked(NIC, (5, 8), (5, 16), (5, 16)),
         "link",
         Warn,
-        &["32 GT/s x8; both ends support 32 GT/s x16", "Reseat"],
+        &["32 GT/s x8; both ends support 32 GT/s x16", "loses 31.5 GB/s of 63.0 GB/s per direction", "Reseat"],
     );
-    expect(&linked(NIC, (3, 16), (4, 16), (5, 16)), "link", Warn, &["8 GT/s x16; both ends support 16 GT/s x16"]);
+    expect(
+        &linked(NIC, (3, 16), (4, 16), (5, 16)),
+        "link",
+        Warn,
+        &[
+            "8 GT/s x16; both ends support 16 GT/s x16",
+            "loses 15.8 GB/s of 31.5 GB/s per direction, and 15.8 GB/s remain",
+        ],
+    );
     expect(&linked(GPU, (1, 16), (4, 16), (4, 16)), "link", Unknown, &["when idle", "under load"]);
     // The slot limits the card, so the link has the best speed and width that both ends support.
     expect(&linked(NIC, (4, 8), (5, 16), (4, 8)), "link", Pass, &[]);

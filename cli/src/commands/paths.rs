@@ -1,5 +1,6 @@
 //! `peerpath paths`.
 
+mod ceiling;
 mod gpu_rules;
 mod list;
 mod matrix;
@@ -9,7 +10,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use peerpath_bench::failure::Failure;
+use peerpath_paths::ceiling::CeilingReport;
 use peerpath_paths::{Bdf, Inventory, PathName, PathReport, Request, printable};
+use serde::Serialize;
 
 use super::inspected_host::{self as host, Exporter, InspectOptions};
 use crate::terminal::{self, print, print_json_array};
@@ -32,7 +35,11 @@ Examples:
 A GPU driver (nvidia, amdgpu, xe, i915, nouveau) exports the memory of its GPU, and its own rule decides which \
 importers may map it. Any other function exports a BAR through VFIO. For a GPU, an address with a BAR \
 (0000:03:00.0:2) selects VFIO. The predicted path is the decision of the kernel (P2PDMA and the DMA API) for the pair. \
-The rule of a GPU driver is printed separately.")]
+The rule of a GPU driver is printed separately.
+
+For one pair (--from and --to), the ceiling is the highest payload rate that the PCIe links of the path allow, for writes of \
+the importer into the exported memory and for reads from it. Measured rates are lower. Emulated devices have no ceiling. \
+docs/ceilings.md describes the model and its assumptions.")]
 pub(super) struct Paths {
     /// Exporter, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0  [default: every function with an exportable BAR]
     #[arg(long, value_name = "BDF[:BAR]|cuda:N")]
@@ -65,15 +72,20 @@ impl Paths {
             report.notes.extend_from_slice(&notes);
             report
         };
-        if self.inspect.json {
-            print_json_array(inventory.reports(from, to, request).map(noted))?;
-            return Ok(ExitCode::SUCCESS);
-        }
         match (from, to) {
             (Some(from), Some(to)) => {
                 let report = inventory.reports(Some(from), Some(to), request).next().map(noted);
-                print(&report.as_ref().map(detail).unwrap_or_default())?;
+                let pair = report.map(|report| {
+                    let ceiling = ceiling::of(tree, &inventory, &report, named.as_deref());
+                    Pair { report, ceiling }
+                });
+                if self.inspect.json {
+                    print_json_array(pair.into_iter())?;
+                } else {
+                    print(&pair.as_ref().map(detail).unwrap_or_default())?;
+                }
             }
+            _ if self.inspect.json => print_json_array(inventory.reports(from, to, request).map(noted))?,
             (None, None) if !self.all => print(&matrix::text(&inventory, request, terminal::width()))?,
             _ => list::print(&inventory, from, to, request, self.all)?,
         }
@@ -81,7 +93,16 @@ impl Paths {
     }
 }
 
-fn detail(report: &PathReport) -> String {
+/// One pair in detail.
+#[derive(Serialize)]
+struct Pair {
+    #[serde(flatten)]
+    report: PathReport,
+    ceiling: CeilingReport,
+}
+
+fn detail(pair: &Pair) -> String {
+    let Pair { report, ceiling } = pair;
     let mut text = format!("{} -> {}: {}", report.from, report.to, report.predicted);
     if let Some(cause) = report.cause {
         text += &format!(" [{cause}]");
@@ -95,6 +116,7 @@ fn detail(report: &PathReport) -> String {
     if !hops.is_empty() {
         text += &format!("  hops          {}\n", hops.join(" "));
     }
+    text += &ceiling::text(ceiling);
     let words: Vec<_> = report.blockers.iter().map(|cause| cause.as_str()).collect();
     if !words.is_empty() {
         text += &format!("  blocked by    {}\n", words.join(" "));

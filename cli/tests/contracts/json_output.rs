@@ -35,8 +35,29 @@ fn predictions(snapshot: &Path) -> Value {
 
 #[test]
 fn paths_prints_the_golden_fields() {
-    let printed = each(&snapshots(), |snapshot| predictions(snapshot));
-    let shape = shape(&printed, &["[].predicted", "[].cause", "[].blockers[]"]);
+    // Also run the command for one pair of each snapshot, which adds the ceiling. The devices of the snapshots are emulated,
+    // those of the other hosts are hardware.
+    let hosts = golden::workspace().join("paths/tests/fixtures/hosts");
+    let hardware = [("07-turin-mi325x-bnxt/host", "0000:05:00.0", "0000:06:00.0")];
+    let of_pair = |root: &Path, from: &str, to: &str| {
+        let output = run(&["paths", "--root", root.to_str().unwrap(), "--json", "--from", from, "--to", to]);
+        assert_eq!(code(&output), 0);
+        json(&output)
+    };
+    let mut printed = each(&snapshots(), |snapshot| {
+        let pairs = predictions(snapshot);
+        let pair = pairs.as_array().unwrap().iter().find(|pair| pair["from"] != pair["to"]);
+        let pair = pair.map(|pair| of_pair(snapshot, pair["from"].as_str().unwrap(), pair["to"].as_str().unwrap()));
+        [Some(pairs), pair]
+    })
+    .into_iter()
+    .flatten()
+    .flatten()
+    .collect::<Vec<_>>();
+    printed.extend(hardware.map(|(host, from, to)| of_pair(&hosts.join(format!("{host}.tar.gz")), from, to)));
+    let enumerated =
+        ["[].predicted", "[].cause", "[].blockers[]", "[].ceiling.write.no_ceiling", "[].ceiling.hops[].kind"];
+    let shape = shape(&printed, &enumerated);
     golden::check("paths.json.txt", &shape.text());
 }
 

@@ -7,6 +7,7 @@ use super::context::unreadable;
 use super::devices_of_interest::{is_of_interest, selected};
 use super::hops::pcie_hops;
 use super::{Context, Verdict};
+use crate::ceiling::gigabytes_per_s;
 use crate::{Bdf, Capability, Function, Link, PathName, Pcie, PortType};
 
 /// Speed and width of the link above a function, and the maximum that both ends support.
@@ -63,7 +64,11 @@ fn verdict(lower: &Function, link: &Compared) -> Option<Verdict> {
     if !narrow && now.generation >= possible.generation {
         return None;
     }
-    let detail = format!("The link runs at {}; both ends support {}.", shown(*now), shown(*possible));
+    let loss = now.raw_bytes_per_s().zip(possible.raw_bytes_per_s()).map_or_else(String::new, |(now, possible)| {
+        let [now, lost, possible] = [now, possible - now, possible].map(gigabytes_per_s);
+        format!(" It loses {lost} of {possible} per direction, and {now} remain.")
+    });
+    let detail = format!("The link runs at {now}; both ends support {possible}.{loss}");
     let may_idle = lower.is_accelerator() || !is_of_interest(lower);
     Some(if narrow {
         Verdict::warn(
@@ -84,19 +89,6 @@ fn verdict(lower: &Function, link: &Compared) -> Option<Verdict> {
             "Check the speed again under load, then the speed limit of the slot in the firmware, and riser and cable.",
         )
     })
-}
-
-fn shown(link: Link) -> String {
-    let speed = match link.generation {
-        1 => "2.5 GT/s",
-        2 => "5 GT/s",
-        3 => "8 GT/s",
-        4 => "16 GT/s",
-        5 => "32 GT/s",
-        6 => "64 GT/s",
-        _ => "an unknown speed",
-    };
-    format!("{speed} x{}", link.lanes)
 }
 
 /// A sender of TLPs whose MPS exceeds that of a receiver on the path. A switch forwards a TLP whole, so the receiver rejects a
