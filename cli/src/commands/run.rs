@@ -57,6 +57,13 @@ impl RunCommand {
                 "name the plan directly after `run`",
             ));
         }
+        if let Some(file) = self.token_file.as_ref().filter(|_| self.peer.is_none()) {
+            return Err(Failure::bad_input(
+                format!("cannot use --token-file {} without --peer", file.display()),
+                "the token authenticates this host to the server that --peer names",
+                "add --peer HOST, or omit --token-file",
+            ));
+        }
         let expectations = self.expect.as_deref().map(Expectations::read).transpose()?;
         let interrupt = catch_signals()?;
         let peer = match self.peer.as_ref().map(|at| self.connect(at, &interrupt)).transpose() {

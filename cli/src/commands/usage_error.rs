@@ -100,10 +100,15 @@ fn missing_keys(error: &Error, plan: &PlanFile) -> Option<Failure> {
     Some(Failure::bad_input(
         format!("cannot use the plan {}", plan.file.display()),
         match &keys[..] {
-            [key] => format!("the key {key} is missing"),
-            keys => format!("the keys {} are missing", keys.join(" and ")),
+            [key] => format!("the key \"{key}\" is missing"),
+            keys => format!("the keys \"{}\" are missing", keys.join("\" and \"")),
         },
-        format!("add lines such as {}, or add {} after the plan", examples.join(" and "), options.join(" and ")),
+        match &examples[..] {
+            [example] => format!("add a line such as {example}, or add {} after the plan", options.join(" and ")),
+            examples => {
+                format!("add lines such as {}, or add {} after the plan", examples.join(" and "), options.join(" and "))
+            }
+        },
     ))
 }
 

@@ -20,7 +20,7 @@ impl CudaExporter {
     /// enumeration.
     ///
     /// # Errors
-    /// [`Error::BadLength`] if the size is not a whole number of pages, or [`Error::Gpu`].
+    /// [`Error::BadSource`] if the size is not a whole number of pages, or [`Error::Gpu`].
     pub fn check(index: u32, size_bytes: u64) -> Result<(), Error> {
         super::check_pages("cuda", size_bytes)?;
         let driver = Driver::get().map_err(|source| Error::Gpu { what: "load the CUDA driver", source })?;

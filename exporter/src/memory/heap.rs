@@ -22,7 +22,7 @@ impl HeapExporter {
     /// Opens the heap, for exports of at most `size_bytes`.
     ///
     /// # Errors
-    /// [`Error::BadLength`] if the size is not a whole number of pages, [`Error::NotEnoughMemory`], or [`Error::CreateDmaBuf`]
+    /// [`Error::BadSource`] if the size is not a whole number of pages, [`Error::NotEnoughMemory`], or [`Error::CreateDmaBuf`]
     /// if the kernel has no system heap.
     pub fn open(size_bytes: u64) -> Result<Self, Error> {
         check_pages("heap", size_bytes)?;

@@ -41,7 +41,7 @@ pub(crate) fn check_pages(kind: &str, size_bytes: u64) -> Result<(), Error> {
     let page_bytes = page_bytes();
     if size_bytes == 0 || !size_bytes.is_multiple_of(page_bytes) {
         let (why, remedy) = whole_pages(page_bytes);
-        return Err(Error::BadLength { source_name: kind.to_owned(), length_bytes: size_bytes, why, remedy });
+        return Err(Error::BadSource { text: format!("{kind}:{size_bytes}"), why, remedy });
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ impl UdmabufExporter {
     /// Allocates the memory and opens `/dev/udmabuf`.
     ///
     /// # Errors
-    /// [`Error::BadLength`] if the size is not a whole number of pages, [`Error::NotEnoughMemory`], [`Error::Memory`], or
+    /// [`Error::BadSource`] if the size is not a whole number of pages, [`Error::NotEnoughMemory`], [`Error::Memory`], or
     /// [`Error::CreateDmaBuf`] if `/dev/udmabuf` cannot be opened.
     pub fn open(size_bytes: u64) -> Result<Self, Error> {
         Self::open_at(PathBuf::from("/dev/udmabuf"), size_bytes)

@@ -153,7 +153,7 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "HOST[:PORT]", help_heading = TWO_HOSTS)]
     pub(super) peer: Option<String>,
     /// File with the token that both hosts share  [default: value of PEERPATH_TOKEN]
-    #[arg(long, value_name = "FILE", requires = "peer", help_heading = TWO_HOSTS)]
+    #[arg(long, value_name = "FILE", help_heading = TWO_HOSTS)]
     pub(super) token_file: Option<PathBuf>,
 
     #[command(flatten)]

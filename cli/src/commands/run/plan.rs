@@ -25,6 +25,16 @@ impl RunCommand {
             None => (names::sources(&self.from)?, Vec::new()),
             Some(served) => (names::sources(served)?, names::sources(&self.from)?),
         };
+        if let (Some(source), Some(count)) =
+            (self.from.iter().find(|source| source.contains('@')), self.ranges.iter().find(|count| **count > 1))
+        {
+            // The plan checks this too, but it does not know how the user wrote the source.
+            return Err(Failure::bad_input(
+                format!("cannot use --ranges {count} with --from {source}"),
+                "the source names its ranges itself",
+                "omit --ranges, or the ranges of the source (after the @)",
+            ));
+        }
         let targets = targets(&self.to, self.allow_write.as_deref())?;
         let (mechanism, targets) = match self.mechanism {
             MechanismChoice::Ranges(mechanism) => (mechanism, targets),
