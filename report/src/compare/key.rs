@@ -47,6 +47,14 @@ impl Key {
         }
     }
 
+    /// The key without the properties that a cell records only if it passed.
+    pub(super) fn without_what_only_passed_cells_record(mut self) -> Self {
+        self.path = PathName::Unknown;
+        self.mechanism = None;
+        self.source.ranges.clear();
+        self
+    }
+
     pub(super) fn name(&self) -> String {
         let mut name = source(&self.source);
         let _ = write!(name, "/{}:{}/{}/{}", self.target.kind, self.target.device, self.path, self.op);
