@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 
 use peerpath_report::compare::{self, Comparison, Options, Unit, Verdict, compare};
-use peerpath_report::saved::{self, Saved};
+use peerpath_report::saved;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::{Draws, cell, peerpath, repeat_latency, repeat_throughput, result, save, text};
@@ -24,8 +24,8 @@ fn compared_sides(base: &[Value], new: &[Value], options: Options) -> Result<Com
         results.iter().map(read).collect::<Vec<_>>()
     };
     let (base, new) = (side(base), side(new));
-    let all = |side: &'_ [Saved]| side.iter().collect::<Vec<_>>();
-    compare(&all(&base), &all(&new), options).map_err(|error| error.to_string())
+    compare(&base.iter().collect::<Vec<_>>(), &new.iter().collect::<Vec<_>>(), options)
+        .map_err(|error| error.to_string())
 }
 
 /// Repeats of the same samples, each with an offset of about 1 %.
@@ -52,7 +52,8 @@ fn run(seed: u64, repeats: usize, slowed: Option<(usize, f64)>) -> Value {
         .enumerate()
         .map(|(at, (op, size))| {
             let factor = slowed.filter(|(slow, _)| *slow == at).map_or(1.0, |(_, factor)| factor);
-            let samples = draws.latencies(200, 2000.0 * (at + 1) as f64 * factor, 0.05);
+            // Equal samples in every run: only the offsets of the repeats differ.
+            let samples = Draws(at as u64).latencies(200, 2000.0 * (at + 1) as f64 * factor, 0.05);
             repeated(op, *size, &samples, repeats, &mut draws)
         })
         .collect();

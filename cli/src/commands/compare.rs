@@ -15,7 +15,7 @@ use crate::terminal::{self, print, print_json};
 /// Compare results with earlier ones, measurement by measurement.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "peerpath compare [OPTIONS] BASE.json NEW.json\n       peerpath compare [OPTIONS] BASE.json... -- NEW.json...",
+    override_usage = "peerpath compare [OPTIONS] <BASE.json>... [--] <NEW.json>...",
     after_help = "\
 Examples:
   peerpath compare before/result.json after/result.json
@@ -49,7 +49,7 @@ Exit status:
   2  invalid input, or nothing to compare"
 )]
 pub(super) struct Compare {
-    /// Earlier result and new result, or only earlier results if `--` follows. A directory stands for its result.json
+    /// Earlier result and new result; earlier results if `--` follows. A directory means the result.json in it
     #[arg(value_name = "BASE.json", required = true)]
     results: Vec<PathBuf>,
     /// New results

@@ -27,7 +27,7 @@ pub(super) fn quantile(share: f64, degrees: f64) -> f64 {
         let slope = (above(t - step, degrees) - above(t + step, degrees)) / (2.0 * step);
         let next = t + excess / slope;
         let next = if next > low && next < high { next } else { f64::midpoint(low, high.min(2.0 * low + 1.0)) };
-        if (next - t).abs() <= 1e-9 * t {
+        if (next - t).abs() <= 1e-6 * t {
             return next;
         }
         t = next;
