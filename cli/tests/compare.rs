@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::Output;
 
-use peerpath_report::compare::{self, Comparison, Options, Unit, Verdict, compare};
+use peerpath_report::compare::{self, Comparison, Options, Row, Unit, Verdict, compare};
 use peerpath_report::saved;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -76,9 +76,11 @@ proptest! {
         let found = compared(&base, &new, OPTIONS).unwrap();
         let op = new["cells"][at]["op"].as_str().unwrap();
         let size = new["cells"][at]["size_bytes"].to_string();
-        let keys: Vec<&str> =
-            found.cells.iter().filter(|row| row.verdict == Verdict::Worse && row.metric == "latency_p50_ns").map(|row| row.key.as_str()).collect();
-        prop_assert!(keys.len() == 1 && keys[0].contains(&format!("/{op}/")) && keys[0].contains(&format!("/{size}/")), "{keys:?}");
+        let keys = worse(&found);
+        prop_assert!(!keys.is_empty());
+        prop_assert!(
+            keys.iter().all(|key| key.contains(&format!("/{op}/")) && key.contains(&format!("/{size}/"))), "{keys:?}"
+        );
         prop_assert_eq!(found.verdict, Verdict::Worse);
         prop_assert_eq!(compared(&new, &base, OPTIONS).unwrap().verdict, Verdict::Better);
     }
@@ -87,7 +89,8 @@ proptest! {
     fn equal_repeats_are_the_same(seed in any::<u64>(), repeats in 3_usize..9) {
         let base = run(seed, repeats, None);
         let found = compared(&base, &base, OPTIONS).unwrap();
-        prop_assert!(found.cells.iter().all(|row| row.verdict == Verdict::Same && row.change_percent == Some(0.0)), "{:?}", found.cells);
+        let is_same = |row: &Row| row.verdict == Verdict::Same && row.change_percent == Some(0.0);
+        prop_assert!(found.cells.iter().all(is_same), "{:?}", found.cells);
     }
 
     #[test]

@@ -4,36 +4,37 @@
 //! See [`compare`].
 //!
 //! # Method
-//! A run repeats each cell. The observations of a cell are the figures of its repeats: median latency, p99 latency (of repeats with
-//! at least 100 samples) and throughput, as logarithms. Samples within a repeat are not observations: they say nothing about
-//! the variation from repeat to repeat.
+//! A run repeats each cell. The observations of a cell are the figures of its repeats: median latency, p99 latency (of repeats
+//! with at least 100 samples) and throughput, as logarithms. Samples within a repeat are not observations: they say nothing
+//! about the variation from repeat to repeat.
 //!
-//! - **Variance.** Few repeats estimate a variance badly. The variance of each cell is shrunk towards the typical variance of this
-//!   metric over all cells of the comparison, with the weight that the data support: the moderated t test of Smyth (2004), "Linear
-//!   models and empirical Bayes methods for assessing differential expression in microarray experiments". In contrast to Smyth,
-//!   the result is never below the median of the variances. Otherwise a cell with two modes, whose repeats are by chance all in one
-//!   mode before and all in the other one now, would have almost no variance and a certain change.
-//! - **Better, worse.** The p values of all tests of the comparison are adjusted by Benjamini and Hochberg (1995). A change counts
-//!   if its adjusted p value is at most 1 % and the estimated change is larger than the threshold.
-//! - **Same.** Both one-sided tests of equivalence reject at 5 % (Schuirmann 1987): the 90 % interval of the change is within the
-//!   threshold.
+//! - **Variance.** Few repeats estimate a variance badly. The variance of each cell is shrunk towards the typical variance of
+//!   this metric over all cells of the comparison, with the weight that the data support: the moderated t test of Smyth (2004),
+//!   "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments". In contrast
+//!   to Smyth, the result is never below the median of the variances. Otherwise a cell with two modes, whose repeats are by
+//!   chance all in one mode before and all in the other one now, would have almost no variance and a certain change.
+//! - **Better, worse.** The p values of all tests of the comparison are adjusted by Benjamini and Hochberg (1995). A change
+//!   counts if its adjusted p value is at most 1 % and the estimated change is larger than the threshold.
+//! - **Same.** Both one-sided tests of equivalence reject at 5 % (Schuirmann 1987): the 90 % interval of the change is within
+//!   the threshold.
 //! - **Inconclusive.** Everything else. [`Row::observations_needed`] is the number of repeats that would probably decide.
 //!
 //! A rank test would assume no distribution, but cannot find a change in so few repeats: there are 20 ways to choose 3 of 6
 //! repeats and 252 ways to choose 5 of 10, so two-sided p values are at least 2/20 = 0.1 and 2/252 = 0.0079. With 12 tests, a
 //! single change passes Benjamini-Hochberg at 1 % only with a p value of at most 0.00083.
 //!
-//! **Several results.** With at least two results on each side, the unit is the result: each result contributes one observation per
-//! cell, the median of its repeats. Otherwise the repeats of all results of a side are observations.
+//! **Several results.** With at least two results on each side, the unit is the result: each result contributes one observation
+//! per cell, the median of its repeats. Otherwise the repeats of all results of a side are observations.
 //!
 //! # Limits
-//! - Repeats of one run share its conditions, e.g. placement of memory and state of the host. Only several results per side show that
-//!   variation, and results of one side each do not: a change between two results is a change between two runs, whatever its cause.
+//! - Repeats of one run share its conditions, e.g. placement of memory and state of the host. Only several results per side
+//!   show that variation, and results of one side each do not: a change between two results is a change between two runs,
+//!   whatever its cause.
 //! - A drift that both runs have cancels out, but makes the verdicts inconclusive. A drift in one run only is a change.
-//! - A cell with two modes, in a comparison in which most other cells have one, is judged wrongly if all repeats of a side are in
-//!   one mode and all of the other side in the other one. With equally frequent modes that happens in 3 % of comparisons with 3
-//!   repeats per side, and in 0.2 % with 5. The same applies to comparisons of one or two cells, which have no typical variance. If half of the cells have two
-//!   modes, 1.5 % of all cells are judged wrongly with 3 repeats.
+//! - A cell with two modes, in a comparison in which most other cells have one, is judged wrongly if all repeats of a side are
+//!   in one mode and all of the other side in the other one. With equally frequent modes that happens in 3 % of comparisons
+//!   with 3 repeats per side, and in 0.2 % with 5. The same applies to comparisons of one or two cells, which have no typical
+//!   variance. If half of the cells have two modes, 1.5 % of all cells are judged wrongly with 3 repeats.
 //! - `same` is wrong for up to 5 % of the cells whose true change is just the threshold.
 
 mod change;
@@ -58,7 +59,13 @@ pub use comparable::CompareError;
 pub use format::{format_change, format_interval, format_value, metric_name, rows_by_severity, summary};
 
 /// The method in a few sentences, for the reader of a comparison.
-pub const METHOD: &str = "Observations are the repeats of a cell, or with several results on each side the medians of the results. A row     is better or worse if its change is larger than the threshold and significant: a moderated t test of the logarithms (Smyth     2004), with p values adjusted over all rows to 1 % false discoveries (Benjamini-Hochberg). It is the same if the 90 % interval of     the change is within the threshold (two one-sided tests at 5 %), and inconclusive otherwise. Rank tests could not decide: their     two-sided p values are at least 0.1 with 3 and 0.0079 with 5 repeats per side. Repeats of one run do not show the variation     from run to run: name several results per side to include it.";
+pub const METHOD: &str = "\
+    Observations are the repeats of a cell, or with several results on each side the medians of the results. A row is \
+    better or worse if its change is larger than the threshold and significant: a moderated t test of the logarithms \
+    (Smyth 2004), with p values adjusted over all rows to 1 % false discoveries (Benjamini-Hochberg). It is the same if \
+    the 90 % interval of the change is within the threshold (two one-sided tests at 5 %), and inconclusive otherwise. Rank \
+    tests could not decide: their two-sided p values are at least 0.1 with 3 and 0.0079 with 5 repeats per side. Repeats \
+    of one run do not show the variation from run to run: name several results per side to include it.";
 
 /// Settings of a comparison.
 #[derive(Debug, Clone, Copy)]
@@ -151,8 +158,8 @@ pub struct Row {
 pub struct Comparison {
     /// Every compared metric of every cell of both sides.
     pub cells: Vec<Row>,
-    /// `Worse` if any row is worse, otherwise `Better` if any is better, otherwise `Inconclusive` if any is inconclusive, otherwise
-    /// `Same` if any is the same, otherwise `Incomparable`.
+    /// `Worse` if any row is worse, otherwise `Better` if any is better, otherwise `Inconclusive` if any is inconclusive,
+    /// otherwise `Same` if any is the same, otherwise `Incomparable`.
     pub verdict: Verdict,
     /// Largest change that does not count as better or worse, in percent.
     pub threshold_percent: f64,
@@ -170,8 +177,8 @@ pub struct Comparison {
 /// otherwise the figures of those that passed are compared.
 ///
 /// # Errors
-/// Returns an error if a side has no results. Also if [`Options::force`] is off and the results are not comparable with each other:
-/// some are from emulated devices and some from hardware, some are from soft RDMA and some from hardware, the settings of
+/// Returns an error if a side has no results. Also if [`Options::force`] is off and the results are not comparable with each
+/// other: some are from emulated devices and some from hardware, some are from soft RDMA and some from hardware, the settings of
 /// the connection, completion moderation or post list differ, or two results of a side are of the same run.
 pub fn compare(base: &[&Saved], new: &[&Saved], options: Options) -> Result<Comparison, CompareError> {
     let (Some((first_base, other_base)), Some((first_new, other_new))) = (base.split_first(), new.split_first()) else {
