@@ -67,7 +67,10 @@ pub fn summary(comparison: &Comparison) -> String {
 /// How to decide the inconclusive rows, to follow the counts; empty if there are none.
 fn advice(comparison: &Comparison) -> String {
     let open = || comparison.cells.iter().filter(|row| row.verdict == Verdict::Inconclusive);
-    let Some(most) = open().filter_map(|row| row.observations_needed).max() else {
+    let mut needed: Vec<usize> = open().filter_map(|row| row.observations_needed).collect();
+    needed.sort_unstable();
+    // A row close to the threshold would need many: the number that decides three of four rows.
+    let Some(&most) = needed.get((needed.len() * 3).div_ceil(4).saturating_sub(1)) else {
         return match open().count() {
             0 => String::new(),
             _ if open().all(|row| row.adjusted_p.is_some()) => {
@@ -78,7 +81,7 @@ fn advice(comparison: &Comparison) -> String {
                 .to_owned(),
         };
     };
-    let decided = open().filter(|row| row.observations_needed.is_some()).count();
+    let decided = needed.iter().filter(|needed| **needed <= most).count();
     let which =
         if decided == open().count() { "the inconclusive ones".to_owned() } else { format!("{decided} of them") };
     match comparison.unit {
