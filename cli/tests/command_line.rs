@@ -82,7 +82,9 @@ fn examples_of_the_help_are_accepted() {
                 continue;
             }
             count += 1;
-            let words: Vec<&str> = example.iter().map(String::as_str).chain(["--help"]).collect();
+            let mut words: Vec<&str> = example.iter().map(String::as_str).collect();
+            // No options follow `--`.
+            words.insert(words.iter().position(|word| *word == "--").unwrap_or(words.len()), "--help");
             ends(&words, 0, "Usage");
         }
     }

@@ -95,7 +95,7 @@ fn schema_rejects_invalid_results() {
 }
 
 #[test]
-fn reader_and_writer_have_the_same_version() {
+fn reader_knows_the_version_and_the_file_name_of_the_writer() {
     assert_eq!(peerpath_report::saved::SCHEMA_VERSION, peerpath_bench::result::SCHEMA_VERSION);
     assert_eq!(peerpath_report::saved::RESULT_FILE, peerpath_bench::store::RESULT_FILE);
 }

@@ -4,7 +4,7 @@
 //! moves data) x path x operation x mode x size, and every other setting.
 //!
 //! - [`saved`] reads result files of any version, also truncated and edited ones.
-//! - [`compare`] compares two results cell by cell, with confidence intervals.
+//! - [`compare`] compares results cell by cell, by their repeats.
 //! - [`document`] renders a report on one or more results.
 //! - [`expect`] judges a result against bounds for latency, throughput and path.
 //! - [`units`] formats bytes, times and rates with units.
@@ -27,7 +27,7 @@
 //! # }
 //! ```
 //!
-//! Comparing two results:
+//! Comparing two results, or several on each side:
 //!
 //! ```
 //! use std::path::Path;
@@ -38,7 +38,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../results/reference/demo/result.json"));
 //! let (base, new) = (saved::read(file)?, saved::read(file)?);
-//! let comparison = compare(&base, &new, Options { threshold_percent: 5.0, force: false })?;
+//! let comparison = compare(&[&base], &[&new], Options { threshold_percent: 5.0, force: false })?;
 //! for row in rows_by_severity(&comparison) {
 //!     println!("{}: {} {}: {}", row.verdict.as_str(), row.key, row.metric, row.why);
 //! }

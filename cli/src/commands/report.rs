@@ -125,7 +125,7 @@ impl Report {
         };
         let options = Options { threshold_percent: self.threshold, force: self.force };
         let earlier = read(base)?;
-        let comparison = compared(&earlier, new, options)?;
+        let comparison = compared(&[&earlier], &[new], options)?;
         let base = saved::clean_name(&earlier.file.to_string_lossy());
         Ok(document.with_comparison(ComparisonWithBase { base, comparison }))
     }

@@ -21,7 +21,8 @@ impl Names {
             file.to_str().unwrap().to_owned()
         };
         let kept = |name: &str| golden::workspace().join(name).to_str().unwrap().to_owned();
-        let base: Value = crate::result_file::read(&golden::workspace().join("results/reference/nvme/result.json"));
+        let mut base: Value = crate::result_file::read(&golden::workspace().join("results/reference/nvme/result.json"));
+        crate::json_output::repeat(&mut base);
         let result = |name: &str, change: &dyn Fn(&mut Value)| {
             let mut result = base.clone();
             change(&mut result);

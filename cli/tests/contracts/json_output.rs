@@ -138,10 +138,37 @@ fn list_prints_no_other_fields_than_the_golden_ones() {
     );
 }
 
-/// Multiplies the throughput of every cell.
+/// Adds three repeats to every cell that passed, with throughputs that differ by 1 %.
+pub(crate) fn repeat(result: &mut Value) {
+    for cell in result["cells"].as_array_mut().unwrap().iter_mut().filter(|cell| cell["outcome"] == "passed") {
+        let figures = |factor: f64| {
+            let mut repeat = json!({"iterations": cell["iterations"], "latency_ns": cell["latency_ns"]});
+            if let Some(figure) = cell["throughput_bytes_per_s"].as_f64() {
+                repeat["throughput_bytes_per_s"] = json!(figure * factor);
+            }
+            repeat
+        };
+        cell["repeats"] = [0.99, 1.0, 1.01].map(figures).into_iter().collect();
+    }
+}
+
+/// Multiplies the throughput of every cell and repeat.
 pub(crate) fn scale_throughput(result: &mut Value, factor: f64) {
     for cell in result["cells"].as_array_mut().unwrap() {
         for field in ["throughput_bytes_per_s", "throughput_min_window_bytes_per_s", "operations_per_s"] {
+            let repeats = cell["repeats"].as_array_mut().into_iter().flatten();
+            let scaled: Vec<Value> = repeats
+                .map(|repeat| {
+                    let mut repeat = repeat.clone();
+                    if let Some(figure) = repeat[field].as_f64() {
+                        repeat[field] = json!(figure * factor);
+                    }
+                    repeat
+                })
+                .collect();
+            if !scaled.is_empty() {
+                cell["repeats"] = json!(scaled);
+            }
             if let Some(figure) = cell[field].as_f64() {
                 cell[field] = json!(figure * factor);
             }
@@ -152,7 +179,9 @@ pub(crate) fn scale_throughput(result: &mut Value, factor: f64) {
 #[test]
 fn compare_prints_the_golden_fields() {
     let folder = tempfile::tempdir().unwrap();
-    let base = read(&golden::workspace().join("results/reference/nvme/result.json"));
+    let mut base = read(&golden::workspace().join("results/reference/nvme/result.json"));
+    let old = base.clone();
+    repeat(&mut base);
     let altered = |name: &str, alter: &dyn Fn(&mut Value)| {
         let mut result = base.clone();
         alter(&mut result);
@@ -163,6 +192,7 @@ fn compare_prints_the_golden_fields() {
     let same = altered("same.json", &|_| {});
     let cases = [
         (same.clone(), 0),
+        (altered("old.json", &|result| *result = old.clone()), 0),
         (altered("slower.json", &|result| scale_throughput(result, 0.5)), 1),
         (altered("faster.json", &|result| scale_throughput(result, 2.0)), 0),
         (

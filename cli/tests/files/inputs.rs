@@ -63,7 +63,10 @@ fn a_result_of_many_small_values_takes_bounded_memory() {
     let unknown = save("unknown.json", r#"{"cells": [{}], "x": ["#, r#"{"":0},"#, "0]}");
     let cells = save("cells.json", r#"{"cells": ["#, r#"{"":0},"#, "{}]}");
     let nested = save("nested.json", r#"{"cells": [{"path": {"hops": ["#, r#"{"":[{}]},"#, "0]}}]}");
-    for (file, expected) in [(&unknown, 0), (&cells, 2), (&nested, 2)] {
+    let repeats = save("repeats.json", r#"{"cells": [{"repeats": ["#, "0,", "0]}]}");
+    let repeated =
+        save("repeated.json", r#"{"cells": ["#, &format!(r#"{{"repeats": [{}0]}},"#, "0,".repeat(999)), "{}]}");
+    for (file, expected) in [(&unknown, 0), (&cells, 2), (&nested, 2), (&repeats, 2), (&repeated, 2)] {
         for command in [&["report", file, "--format", "csv", "--out", "-"][..], &["compare", file, file, "--force"]] {
             let output = limited("-v 700000", folder.path(), command);
             // A result without figures has nothing to compare.

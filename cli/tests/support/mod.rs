@@ -58,6 +58,27 @@ pub(crate) fn cell(op: &str, size_bytes: u64) -> Value {
     })
 }
 
+/// Adds repeats to a cell: a list of latency samples in nanoseconds for each. The figures of the cell are those of the median repeat.
+pub(crate) fn repeat_latency(cell: &mut Value, repeats: &[Vec<u64>]) {
+    let mut sorted: Vec<Value> = repeats.iter().map(|samples| latency(samples)).collect();
+    cell["repeats"] = repeats
+        .iter()
+        .map(|samples| json!({"iterations": samples.len(), "latency_ns": latency(samples), "steady": true}))
+        .collect();
+    sorted.sort_by(|one, other| one["p50"].as_f64().unwrap().total_cmp(&other["p50"].as_f64().unwrap()));
+    cell["iterations"] = json!(repeats[0].len());
+    cell["latency_ns"] = sorted[(sorted.len() - 1) / 2].clone();
+}
+
+/// Adds repeats with these throughputs to a cell.
+pub(crate) fn repeat_throughput(cell: &mut Value, repeats: &[f64]) {
+    cell["mode"] = json!("bandwidth");
+    cell["repeats"] = repeats.iter().map(|rate| json!({"throughput_bytes_per_s": rate})).collect();
+    let mut sorted = repeats.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    cell["throughput_bytes_per_s"] = json!(sorted[(sorted.len() - 1) / 2]);
+}
+
 /// The same cell with host memory as source.
 pub(crate) fn baseline(cell: &Value) -> Value {
     let mut cell = cell.clone();
@@ -74,7 +95,7 @@ pub(crate) fn baseline(cell: &Value) -> Value {
 /// A result from hardware, with these cells.
 pub(crate) fn result(cells: &[Value]) -> Value {
     json!({
-        "schema_version": 1,
+        "schema_version": 2,
         "tool": {"name": "peerpath", "version": "0.1.0"},
         "run": {"id": "2026-01-01T00:00:00Z-1", "started_at": "2026-01-01T00:00:00Z", "arguments": ["peerpath", "run"], "plan": {}},
         "environment": {

@@ -1,47 +1,69 @@
-//! Checks that two results are comparable.
+//! Checks that results are comparable.
 
+use super::differences::Names;
 use crate::saved::Saved;
 
-/// Why two results cannot be compared.
+/// Why results cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompareError {
     /// Different kinds of devices moved the data: emulated devices and hardware, or soft RDMA and hardware.
-    #[error("the base result was measured with {base}, the new result with {new}")]
+    #[error("the {} was measured with {devices}, the {} with {other_devices}", .names[0], .names[1])]
     Devices {
-        /// Devices of the base result.
-        base: String,
-        /// Devices of the new result.
-        new: String,
+        /// The two results, e.g. `base result` and `new result`.
+        names: [String; 2],
+        /// Devices of the first result.
+        devices: String,
+        /// Devices of the second result.
+        other_devices: String,
     },
     /// A setting that applies to every cell differs.
-    #[error("{setting} is {base} in the base result and {new} in the new result")]
+    #[error("{setting} is {value} in the {} and {other_value} in the {}", .names[0], .names[1])]
     Setting {
+        /// The two results.
+        names: [String; 2],
         /// Name of the setting.
         setting: String,
-        /// Value in the base result.
-        base: String,
-        /// Value in the new result.
-        new: String,
+        /// Value in the first result.
+        value: String,
+        /// Value in the second result.
+        other_value: String,
     },
+    /// Two results of a side are of the same run, so they have no variation.
+    #[error("the {} and the {} are of the same run", .names[0], .names[1])]
+    SameRun {
+        /// The two results.
+        names: [String; 2],
+    },
+    /// A side has no results.
+    #[error("one of the sides has no results")]
+    NoResults,
 }
 
 /// Checks the properties that apply to every cell of both results.
-pub(super) fn check(base: &Saved, new: &Saved) -> Result<(), CompareError> {
-    devices(base, new)?;
-    settings(base, new)
+pub(super) fn check(names: &Names, first: &Saved, second: &Saved) -> Result<(), CompareError> {
+    devices(names, first, second)?;
+    settings(names, first, second)
 }
 
-fn devices(base: &Saved, new: &Saved) -> Result<(), CompareError> {
+/// Checks that two results of one side are of different runs.
+pub(super) fn different_runs(names: &Names, first: &Saved, second: &Saved) -> Result<(), CompareError> {
+    let id = |saved: &Saved| saved.run.id.clone().zip(saved.run.started_at.clone());
+    let is_same = id(first).is_some_and(|run| id(second) == Some(run));
+    if is_same { Err(CompareError::SameRun { names: names.texts() }) } else { Ok(()) }
+}
+
+fn devices(names: &Names, first: &Saved, second: &Saved) -> Result<(), CompareError> {
     let flags = |saved: &Saved| (saved.environment.emulated, saved.environment.soft_rdma);
-    let ((base_emulated, base_soft), (new_emulated, new_soft)) = (flags(base), flags(new));
-    if base_emulated != new_emulated {
+    let ((emulated, soft), (other_emulated, other_soft)) = (flags(first), flags(second));
+    let error = |devices, other_devices| Err(CompareError::Devices { names: names.texts(), devices, other_devices });
+    if emulated != other_emulated {
         let text = |flag| named(flag, "emulated devices", "hardware");
-        return Err(CompareError::Devices { base: text(base_emulated), new: text(new_emulated) });
+        return error(text(emulated), text(other_emulated));
     }
-    if base_soft != new_soft {
+    if soft != other_soft {
         let text = |flag, saved| named(flag, "soft RDMA (a CPU moves the data)", &hardware(saved));
-        return Err(CompareError::Devices { base: text(base_soft, base), new: text(new_soft, new) });
+        return error(text(soft, first), text(other_soft, second));
     }
     Ok(())
 }
@@ -75,13 +97,15 @@ fn hardware(saved: &Saved) -> String {
 const RUN_SETTINGS: [&str; 3] = ["connection", "completion_moderation", "post_list"];
 
 /// Compares the settings that both results record. Older results do not record every setting.
-fn settings(base: &Saved, new: &Saved) -> Result<(), CompareError> {
+fn settings(names: &Names, first: &Saved, second: &Saved) -> Result<(), CompareError> {
     let differing = RUN_SETTINGS.into_iter().find_map(|name| {
-        let (before, now) = setting(base, name).zip(setting(new, name))?;
+        let (before, now) = setting(first, name).zip(setting(second, name))?;
         (before != now).then(|| (name, before.to_owned(), now.to_owned()))
     });
     match differing {
-        Some((name, base, new)) => Err(CompareError::Setting { setting: name.replace('_', " "), base, new }),
+        Some((name, value, other_value)) => {
+            Err(CompareError::Setting { names: names.texts(), setting: name.replace('_', " "), value, other_value })
+        }
         None => Ok(()),
     }
 }

@@ -1,69 +1,92 @@
-//! Judges a pair of matched cells.
+//! Judges a pair of matched cells by outcome and path, and lists the figures whose change remains to be judged.
 
 use peerpath_paths::PathName;
 
-use super::interval::Change;
+use super::change::{Change, Metric};
 use super::key::Key;
-use super::{Matched, Options, Row, Verdict};
-use crate::saved::{Distribution, Outcome, SavedCell};
+use super::pairing::Matched;
+use super::side::Group;
+use super::{Options, Row, Unit, Verdict};
+use crate::saved::{Outcome, SavedCell};
 
 /// Largest relative difference between a recorded median and the median of its histogram: the resolution of the histogram.
 const RESOLUTION: f64 = 0.005;
 
-/// A row for every metric of a pair of cells.
-pub(super) fn rows(matched: &Matched<'_>, options: Options) -> Vec<Row> {
+/// A row, or a change that becomes a row when all changes of the comparison are known.
+pub(super) enum Judged {
+    Row(Row),
+    Change(Change),
+}
+
+/// The rows and changes of a pair of cells.
+pub(super) fn judge(matched: &Matched<'_>, options: Options, unit: Unit) -> Vec<Judged> {
     let (base, new) = match (matched.base, matched.new) {
         (Some(base), Some(new)) => (base, new),
-        (Some(only), None) => return vec![lone(only, "only in the base result")],
-        (None, Some(only)) => return vec![lone(only, "only in the new result")],
+        (Some(only), None) => return vec![Judged::Row(lone(only, "only in the base result"))],
+        (None, Some(only)) => return vec![Judged::Row(lone(only, "only in the new result"))],
         (None, None) => return Vec::new(),
     };
     if let Some(row) = by_outcome(base, new) {
-        return vec![row];
+        return vec![Judged::Row(row)];
     }
-    let differs = matched.differ_in.map(|what| difference(what, base, new)).or_else(|| unverified(base, new));
+    let (before, now) = (base.example(), new.example());
+    let differs = matched.differ_in.map(|what| difference(what, before, now)).or_else(|| unverified(base, new));
     if let (Some(why), false) = (&differs, options.force) {
-        return vec![different(matched.differ_in, base, new, why)];
+        return vec![Judged::Row(different(matched.differ_in, before, now, why))];
     }
-    let mut rows = measured(base, new, options);
-    if rows.is_empty() {
-        rows.push(row(new, "outcome", Verdict::Same, "both passed, but no metric was recorded".to_owned()));
+    let remark = differs.map_or_else(String::new, |why| format!("compared although {why}; "));
+    let mut judged = measured(base, new, unit, &remark);
+    if judged.is_empty() {
+        let why = format!("{remark}both passed, but no metric was recorded");
+        judged.push(Judged::Row(row(now, "outcome", Verdict::Same, why)));
     }
-    if let Some(why) = differs {
-        for row in &mut rows {
-            row.why = format!("compared although {why}; {}", row.why);
-        }
-    }
-    rows
+    judged
 }
 
 fn row(cell: &SavedCell, metric: &'static str, verdict: Verdict, why: String) -> Row {
-    let key = Key::of(cell).name();
-    Row { key, metric, base: None, new: None, change_percent: None, ci_percent: None, verdict, why }
+    Row {
+        key: Key::of(cell).name(),
+        metric,
+        base: None,
+        new: None,
+        change_percent: None,
+        ci_percent: None,
+        adjusted_p: None,
+        observations: None,
+        observations_needed: None,
+        verdict,
+        why,
+    }
 }
 
-fn lone(cell: &SavedCell, why: &str) -> Row {
-    row(cell, "outcome", Verdict::Incomparable, why.to_owned())
+fn lone(group: &Group<'_>, why: &str) -> Row {
+    row(group.example(), "outcome", Verdict::Incomparable, why.to_owned())
 }
 
-/// Compares the outcomes if a cell did not pass, because such a cell has no metrics.
-fn by_outcome(base: &SavedCell, new: &SavedCell) -> Option<Row> {
+/// Compares the outcomes if a cell did not pass, because such a cell has no metrics. Of several results of a side, one with a
+/// failed cell decides.
+fn by_outcome(base: &Group<'_>, new: &Group<'_>) -> Option<Row> {
     use Outcome::{Failed, Passed};
-    let described = |cell: &SavedCell| {
+    let outcome = |group: &Group<'_>| {
+        let outcome = group.decisive().outcome;
+        format!("{}{}", outcome.as_str(), group.share_of(outcome))
+    };
+    let described = |group: &Group<'_>| {
+        let cell = group.decisive();
         let cause = cell.cause.as_ref().map_or(String::new(), |cause| format!(" [{cause}]"));
         let reason = cell.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-        format!("{}{cause}{reason}", cell.outcome.as_str())
+        format!("{}{cause}{reason}", outcome(group))
     };
-    let (verdict, why) = match (base.outcome, new.outcome) {
+    let (verdict, why) = match (base.decisive().outcome, new.decisive().outcome) {
         (Passed, Passed) => return None,
-        (Failed, Failed) => (Verdict::Same, format!("before: failed; now: {}", described(new))),
-        (before, Failed) => (Verdict::Worse, format!("before: {}; now: {}", before.as_str(), described(new))),
+        (Failed, Failed) => (Verdict::Same, format!("before: {}; now: {}", outcome(base), described(new))),
+        (_, Failed) => (Verdict::Worse, format!("before: {}; now: {}", outcome(base), described(new))),
         (Failed, Passed) => (Verdict::Better, format!("before: {}; now: passed", described(base))),
         (before, now) if before == now => (Verdict::Incomparable, format!("before and now: {}", described(new))),
         (Passed, _) => (Verdict::Incomparable, format!("before: passed; now: {}", described(new))),
-        (_, _) => (Verdict::Incomparable, format!("before: {}; now: {}", described(base), new.outcome.as_str())),
+        (_, _) => (Verdict::Incomparable, format!("before: {}; now: {}", described(base), outcome(new))),
     };
-    Some(row(new, "outcome", verdict, why))
+    Some(row(new.decisive(), "outcome", verdict, why))
 }
 
 fn difference(what: &str, base: &SavedCell, new: &SavedCell) -> String {
@@ -78,7 +101,7 @@ fn difference(what: &str, base: &SavedCell, new: &SavedCell) -> String {
     format!("{what} changed from {before} to {now}")
 }
 
-fn unverified(base: &SavedCell, new: &SavedCell) -> Option<String> {
+fn unverified(base: &Group<'_>, new: &Group<'_>) -> Option<String> {
     match (base.verified(), new.verified()) {
         (true, false) => Some("the base run verified the data, the new run did not".to_owned()),
         (false, true) => Some("the new run verified the data, the base run did not".to_owned()),
@@ -103,89 +126,30 @@ fn different(differ_in: Option<&str>, base: &SavedCell, new: &SavedCell, why: &s
     row(new, "path", verdict, format!("metrics not compared: {why}"))
 }
 
-fn measured(base: &SavedCell, new: &SavedCell, options: Options) -> Vec<Row> {
-    let mut rows = Vec::new();
-    if let (Some(before), Some(now)) = (&base.latency, &new.latency) {
-        let samples = before.distribution().zip(now.distribution());
-        let contradicts = |median: Option<f64>, samples: &Distribution| {
-            median.is_some_and(|median| (median / samples.quantile(0.5) - 1.0).abs() > RESOLUTION)
-        };
-        match &samples {
-            Some((first, second)) if contradicts(before.p50, first) || contradicts(now.p50, second) => rows.push(row(
-                new,
-                "latency_p50_ns",
-                Verdict::Incomparable,
-                "a recorded median contradicts its histogram".to_owned(),
-            )),
-            Some((first, second)) => {
-                let counts = format!("{} and {} samples", first.count(), second.count());
-                let p50 = Change::of_quantile(first, second, 0.5);
-                rows.extend(p50.map(|change| latency_row(new, "latency_p50_ns", change, &counts, options)));
-                let p99 = Change::of_quantile(first, second, 0.99).filter(|change| change.bounds_percent.is_some());
-                rows.extend(p99.map(|change| latency_row(new, "latency_p99_ns", change, &counts, options)));
+/// The metrics that both sides recorded.
+fn measured(base: &Group<'_>, new: &Group<'_>, unit: Unit, remark: &str) -> Vec<Judged> {
+    let contradicts = base.passed().chain(new.passed()).any(contradicts_its_histogram);
+    let mut judged = Vec::new();
+    for metric in [Metric::P50, Metric::P99, Metric::Throughput] {
+        if contradicts && metric != Metric::Throughput {
+            if metric == Metric::P50 {
+                let why = format!("{remark}a recorded median contradicts its histogram");
+                judged.push(Judged::Row(row(new.example(), metric.name(), Verdict::Incomparable, why)));
             }
-            None => {
-                let p50 = before.p50.zip(now.p50).and_then(|(before, now)| Change::of(before, now));
-                let why = "uncertainty unknown (a histogram is missing): only the threshold applies";
-                rows.extend(
-                    p50.map(|change| judged(new, "latency_p50_ns", change, Better::Lower, why.to_owned(), options)),
-                );
-            }
+            continue;
         }
-    }
-    let throughput = Change::of_throughput(base, new);
-    rows.extend(throughput.map(|change| {
-        let why = match change.bounds_percent {
-            Some(_) => "interval from the lowest-throughput windows of both runs",
-            None => "uncertainty unknown (no per-window throughput): only the threshold applies",
-        };
-        judged(new, "throughput_bytes_per_s", change, Better::Higher, why.to_owned(), options)
-    }));
-    rows
-}
-
-fn latency_row(cell: &SavedCell, metric: &'static str, change: Change, counts: &str, options: Options) -> Row {
-    match change.bounds_percent {
-        None if !options.force => {
-            let row = row(cell, metric, Verdict::Incomparable, format!("too few samples: {counts}"));
-            Row { base: Some(change.base), new: Some(change.new), change_percent: Some(change.percent), ..row }
+        let [before, now] = [base, new].map(|group| metric.observations(group, unit));
+        if before.is_empty() || now.is_empty() {
+            continue;
         }
-        _ => judged(cell, metric, change, Better::Lower, counts.to_owned(), options),
+        let row = row(new.example(), metric.name(), Verdict::Inconclusive, remark.to_owned());
+        judged.push(Judged::Change(Change { metric, row, base: before, new: now }));
     }
+    judged
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Better {
-    Lower,
-    Higher,
-}
-
-/// A change counts if it is larger than the threshold and its interval does not contain zero.
-fn judged(
-    cell: &SavedCell,
-    metric: &'static str,
-    change: Change,
-    better: Better,
-    why: String,
-    options: Options,
-) -> Row {
-    let beyond = change.percent.abs() > options.threshold_percent;
-    let certain = change.bounds_percent.is_none_or(|[low, high]| low > 0.0 || high < 0.0);
-    let verdict = match (beyond && certain, (change.percent > 0.0) == (better == Better::Higher)) {
-        (false, _) => Verdict::Same,
-        (true, true) => Verdict::Better,
-        (true, false) => Verdict::Worse,
-    };
-    let why = match (beyond, certain) {
-        (true, false) => format!("the interval contains zero; {why}"),
-        (false, _) => format!("within the threshold; {why}"),
-        (true, true) => why,
-    };
-    Row {
-        base: Some(change.base),
-        new: Some(change.new),
-        change_percent: Some(change.percent),
-        ci_percent: change.bounds_percent,
-        ..row(cell, metric, verdict, why)
-    }
+/// Whether the median of a cell differs from that of its samples, e.g. because the file was edited.
+fn contradicts_its_histogram(cell: &SavedCell) -> bool {
+    let Some((latency, median)) = cell.latency.as_ref().zip(cell.p50()) else { return false };
+    latency.distribution().is_some_and(|samples| (median / samples.quantile(0.5) - 1.0).abs() > RESOLUTION)
 }

@@ -25,6 +25,7 @@ pub(super) struct Key {
     pub(super) depth: Option<u64>,
     threads: Option<u64>,
     qps: Option<u64>,
+    offered_operations_per_s: Option<u64>,
     pub(super) mechanism: Option<String>,
 }
 
@@ -44,8 +45,17 @@ impl Key {
             // Versions that do not record the field always used one.
             threads: cell.threads.or(Some(1)),
             qps: cell.qps.or(Some(1)),
+            offered_operations_per_s: cell.offered_operations_per_s,
             mechanism: cell.mechanism.clone(),
         }
+    }
+
+    /// The key without the properties that a cell records only if it passed.
+    pub(super) fn without_what_only_passed_cells_record(mut self) -> Self {
+        self.path = PathName::Unknown;
+        self.mechanism = None;
+        self.source.ranges.clear();
+        self
     }
 
     pub(super) fn name(&self) -> String {
@@ -57,7 +67,12 @@ impl Key {
         {
             let _ = write!(name, "/{part}");
         }
-        let counts = [("depth", self.depth), ("threads", self.threads), ("qps", self.qps)];
+        let counts = [
+            ("depth", self.depth),
+            ("threads", self.threads),
+            ("qps", self.qps),
+            ("offered", self.offered_operations_per_s),
+        ];
         for (what, count) in counts.iter().filter_map(|(what, count)| count.map(|count| (what, count))) {
             if count != 1 {
                 let _ = write!(name, "/{what} {count}");

@@ -135,6 +135,7 @@ pub(crate) fn settings(cell: &SavedCell) -> String {
     note("depth", cell.depth);
     note("threads", cell.threads);
     note("queue pairs", cell.qps);
+    note("offered operations per second", cell.offered_operations_per_s);
     note("ranges", Some(range_count(cell)));
     parts.extend(cell.mechanism.iter().filter(|mechanism| mechanism.contains("range")).cloned());
     parts.extend(cell.peer.iter().map(|peer| format!("client: {peer}")));

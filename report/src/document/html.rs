@@ -41,6 +41,7 @@ struct Page<'a> {
     routes: Routes,
     throughput: Gallery,
     latency: Gallery,
+    load: Gallery,
     registration: Gallery,
     published: &'static [Published],
     reasons: Vec<Reason>,
@@ -104,6 +105,7 @@ pub(super) fn render(document: &Document) -> Result<String, askama::Error> {
         routes: route::routes(&document.saved, &document.labels, &pairs),
         throughput: charts::throughput(&pairs, &document.labels),
         latency: charts::latency(&pairs, &document.labels),
+        load: charts::load(&pairs, &document.labels),
         registration: charts::registration(&pairs, &document.labels),
         published: &PUBLISHED,
         reasons,
@@ -232,6 +234,7 @@ fn cells(document: &Document) -> Cells {
         "p50",
         "p99",
         "throughput",
+        "spread",
         "verified",
         "outcome",
     ];
@@ -267,6 +270,7 @@ fn row(label: Option<String>, cell: &SavedCell) -> Vec<String> {
         nanoseconds(latency.and_then(|latency| latency.p50)),
         nanoseconds(cell.p99()),
         cell.throughput.map_or_else(String::new, units::bytes_per_second),
+        cell.spread_percent().map_or_else(String::new, |percent| format!("{percent:.1} %")),
         cell.verified_bytes.map_or_else(String::new, units::bytes),
         cell.outcome.as_str().to_owned(),
     ]);

@@ -59,7 +59,7 @@ pub(crate) fn render(document: &Document) -> String {
             escape(&comparison.base),
             escape(&compare::summary(&comparison.comparison))
         );
-        text += "| verdict | cell | metric | base | new | change | interval |\n|---|---|---|--:|--:|--:|--:|\n";
+        text += "| verdict | cell | metric | base | new | change | 90 % interval |\n|---|---|---|--:|--:|--:|--:|\n";
         for row in compare::rows_by_severity(&comparison.comparison).into_iter().take(MAX_ROWS) {
             let fields = [
                 row.verdict.as_str().to_owned(),

@@ -111,11 +111,11 @@ impl<'a> Pair<'a> {
 pub(crate) struct Baselines<'a>(HashMap<Measured<'a>, &'a SavedCell>);
 
 type Measured<'a> =
-    (usize, &'a SavedTarget, Option<&'a str>, (&'a str, Option<&'a str>, bool), &'a str, Option<u64>, [Option<u64>; 3]);
+    (usize, &'a SavedTarget, Option<&'a str>, (&'a str, Option<&'a str>, bool), &'a str, Option<u64>, [Option<u64>; 4]);
 
 fn measured(run: usize, cell: &SavedCell) -> Measured<'_> {
     let operation = (cell.op.as_str(), cell.direction.as_deref(), cell.bidirectional);
-    let counts = [cell.depth, cell.threads, cell.qps];
+    let counts = [cell.depth, cell.threads, cell.qps, cell.offered_operations_per_s];
     (run, &cell.target, cell.peer.as_deref(), operation, &cell.mode, cell.size_bytes, counts)
 }
 

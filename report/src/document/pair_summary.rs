@@ -130,10 +130,12 @@ fn figures<'a>(pair: &Pair<'a>, baselines: &Baselines<'a>) -> Vec<String> {
     ops.into_iter().filter(|(op, direction)| direction.is_some() || control.contains(op)).filter_map(of).collect()
 }
 
-/// Prefers throughput over latency, one range over several (as the baseline has one), and larger sizes.
-fn weight(cell: &SavedCell) -> (bool, std::cmp::Reverse<u64>, u64, f64) {
+/// Prefers throughput over latency, one range over several (as the baseline has one), and larger sizes. The throughput at an
+/// offered load is not a maximum, so it comes last.
+fn weight(cell: &SavedCell) -> (bool, bool, std::cmp::Reverse<u64>, u64, f64) {
     let ranges = std::cmp::Reverse(describe::range_count(cell));
-    (cell.throughput.is_some(), ranges, cell.size_bytes.unwrap_or(0), cell.throughput.unwrap_or(0.0))
+    let is_load = cell.offered_operations_per_s.is_some();
+    (!is_load, cell.throughput.is_some(), ranges, cell.size_bytes.unwrap_or(0), cell.throughput.unwrap_or(0.0))
 }
 
 fn figure<'a>(pair: &Pair<'a>, cell: &'a SavedCell, baselines: &Baselines<'a>) -> Option<String> {

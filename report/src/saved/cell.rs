@@ -5,6 +5,8 @@ use peerpath_paths::PathName;
 use super::histogram::Distribution;
 use super::object::Object;
 
+/// Maximum number of repeats of a cell that are read.
+pub(super) const MAX_REPEATS: usize = 1000;
 /// Maximum number of hops, of blockers and of lines of evidence of a cell.
 const MAX_ENTRIES: usize = 64;
 
@@ -147,7 +149,50 @@ impl SavedLatency {
     }
 }
 
+/// The figures of one repeat of a cell, with the meaning of the fields of [`SavedCell`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SavedRepeat {
+    /// Measured operations.
+    pub iterations: Option<u64>,
+    /// Operations before the measurement.
+    pub warmup: Option<u64>,
+    /// Whether the rate was steady when the warm-up ended. `None` if unknown.
+    pub steady: Option<bool>,
+    /// Bytes that were compared with the expected data.
+    pub verified_bytes: Option<u64>,
+    /// Latency per operation.
+    pub latency: Option<SavedLatency>,
+    /// Bytes per second over the whole measured time.
+    pub throughput: Option<f64>,
+    /// Lowest throughput of any time window of the measurement, in bytes per second.
+    pub throughput_min_window: Option<f64>,
+    /// Operations per second over the whole measured time.
+    pub operations_per_s: Option<f64>,
+}
+
+impl SavedRepeat {
+    /// 99th percentile of the latency in nanoseconds, if at least 100 operations were measured.
+    pub fn p99(&self) -> Option<f64> {
+        p99(self.latency.as_ref(), self.iterations)
+    }
+
+    /// Median latency in nanoseconds, if it is above zero.
+    pub fn p50(&self) -> Option<f64> {
+        p50(self.latency.as_ref())
+    }
+}
+
+fn p99(latency: Option<&SavedLatency>, iterations: Option<u64>) -> Option<f64> {
+    latency?.p99.filter(|_| iterations.is_none_or(|count| count >= 100))
+}
+
+fn p50(latency: Option<&SavedLatency>) -> Option<f64> {
+    latency?.p50.filter(|median| *median > 0.0)
+}
+
 /// One measurement: source x target x path x operation x mode x size, and every other setting.
+///
+/// The figures are those of the repeat with the median main figure: throughput, otherwise the median latency.
 ///
 /// A field is `None` if the result does not record it, or records a value of another type.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,6 +227,8 @@ pub struct SavedCell {
     pub threads: Option<u64>,
     /// Queue pairs per thread.
     pub qps: Option<u64>,
+    /// Rate at which operations were scheduled, in operations per second. Only in mode `load`.
+    pub offered_operations_per_s: Option<u64>,
     /// Measured operations.
     pub iterations: Option<u64>,
     /// Operations before the measurement.
@@ -204,17 +251,29 @@ pub struct SavedCell {
     pub throughput_min_window: Option<f64>,
     /// Operations per second over the whole measured time.
     pub operations_per_s: Option<f64>,
+    /// The repeats, in the order in which they ran, at most 1000. Empty in results of format version 1.
+    pub repeats: Vec<SavedRepeat>,
 }
 
 impl SavedCell {
+    /// Largest minus smallest figure of the repeats, in percent of the cell's figure: the throughput, or else the median latency.
+    /// `None` with fewer than two repeats.
+    pub fn spread_percent(&self) -> Option<f64> {
+        let p50 = |latency: &Option<SavedLatency>| latency.as_ref()?.p50;
+        let figures = || self.repeats.iter().filter_map(|repeat| repeat.throughput.or_else(|| p50(&repeat.latency)));
+        let shown = self.throughput.or_else(|| p50(&self.latency)).filter(|shown| *shown > 0.0)?;
+        let (smallest, largest) = (figures().reduce(f64::min)?, figures().reduce(f64::max)?);
+        (figures().count() > 1).then_some((largest - smallest) / shown * 100.0)
+    }
+
     /// 99th percentile of the latency in nanoseconds, if at least 100 operations were measured.
     pub fn p99(&self) -> Option<f64> {
-        self.latency.as_ref()?.p99.filter(|_| self.iterations.is_none_or(|count| count >= 100))
+        p99(self.latency.as_ref(), self.iterations)
     }
 
     /// Median latency in nanoseconds, if it is above zero.
     pub fn p50(&self) -> Option<f64> {
-        self.latency.as_ref()?.p50.filter(|median| *median > 0.0)
+        p50(self.latency.as_ref())
     }
 
     /// Whether the operation moves data, e.g. `write` but not `register`.
@@ -256,6 +315,7 @@ pub(super) fn read(cell: Object<'_>) -> SavedCell {
         depth: cell.count("depth"),
         threads: cell.count("threads"),
         qps: cell.count("qps"),
+        offered_operations_per_s: cell.count("offered_operations_per_s"),
         iterations: cell.count("iterations"),
         warmup: cell.count("warmup"),
         outcome: match cell.raw("outcome") {
@@ -272,6 +332,25 @@ pub(super) fn read(cell: Object<'_>) -> SavedCell {
         throughput: cell.number("throughput_bytes_per_s"),
         throughput_min_window: cell.number("throughput_min_window_bytes_per_s"),
         operations_per_s: cell.number("operations_per_s"),
+        repeats: repeats(cell).map(repeat).collect(),
+    }
+}
+
+/// The repeats of a cell, up to the limit.
+pub(super) fn repeats(cell: Object<'_>) -> impl Iterator<Item = Object<'_>> {
+    cell.list("repeats").unwrap_or_default().iter().take(MAX_REPEATS).map(Object::of)
+}
+
+fn repeat(repeat: Object<'_>) -> SavedRepeat {
+    SavedRepeat {
+        iterations: repeat.count("iterations"),
+        warmup: repeat.count("warmup"),
+        steady: repeat.flag("steady"),
+        verified_bytes: repeat.count("verified_bytes"),
+        latency: repeat.value("latency_ns").map(|value| latency(Object::of(value))),
+        throughput: repeat.number("throughput_bytes_per_s"),
+        throughput_min_window: repeat.number("throughput_min_window_bytes_per_s"),
+        operations_per_s: repeat.number("operations_per_s"),
     }
 }
 

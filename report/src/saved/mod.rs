@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use peerpath_paths::input_file;
 
-pub use cell::{Outcome, SavedCell, SavedDecision, SavedLatency, SavedPath, SavedSource, SavedTarget};
+pub use cell::{Outcome, SavedCell, SavedDecision, SavedLatency, SavedPath, SavedRepeat, SavedSource, SavedTarget};
 pub use error::{ReadError, ReadErrorReason};
 pub use find::{find, labels};
 pub use histogram::{Distribution, quantile_name};
@@ -34,7 +34,7 @@ use stream::Content;
 /// File name of a result.
 pub const RESULT_FILE: &str = "result.json";
 /// Newest version of the file format that this reader knows.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Maximum number of cells of a result.
 pub const MAX_CELLS: usize = stream::MAX_CELLS;
@@ -76,6 +76,15 @@ impl Saved {
 /// of memory, or is not a JSON object with a list of cells.
 pub fn read(file: &Path) -> Result<Saved, ReadError> {
     read_within(file, &mut MemoryLimit::for_results())
+}
+
+/// Reads results, which together take at most the memory of one.
+///
+/// # Errors
+/// Those of [`read`] for the first file that cannot be read.
+pub fn read_all<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<Vec<Saved>, ReadError> {
+    let mut limit = MemoryLimit::for_results();
+    files.into_iter().map(|file| read_within(file, &mut limit)).collect()
 }
 
 /// Reads a result as [`read`] does. Its content counts towards `limit`.
@@ -193,6 +202,44 @@ mod tests {
         assert_eq!(saved.cells.len(), 2);
         assert_eq!(saved.cells[1].size_bytes, None);
         assert_eq!(saved.remarks.len(), 2, "{:?}", saved.remarks);
+    }
+
+    #[test]
+    fn reads_repeats_of_version_2() {
+        let saved = read_text(
+            r#"{"schema_version": 2, "cells": [{"throughput_bytes_per_s": 2e9, "repeats": [
+                {"iterations": 200, "warmup": 20, "verified_bytes": 4096, "steady": false, "throughput_bytes_per_s": 2e9,
+                    "throughput_each_way_bytes_per_s": [1e9, 1e9], "throughput_min_window_bytes_per_s": 1.9e9,
+                    "operations_per_s": 3e5, "latency_ns": {"p50": 5.0, "p99": 9, "histogram": "x"}},
+                {"iterations": 99, "steady": "yes", "throughput_bytes_per_s": -1, "latency_ns": {"p50": 0, "p99": 9}},
+                7, {}]}, {"repeats": {}}]}"#,
+        )
+        .unwrap();
+        assert!(saved.remarks.is_empty(), "{:?}", saved.remarks);
+        let [first, second, third, fourth] = saved.cells[0].repeats.as_slice() else {
+            panic!("{:?}", saved.cells[0].repeats)
+        };
+        assert_eq!((first.iterations, first.warmup, first.verified_bytes), (Some(200), Some(20), Some(4096)));
+        assert_eq!(
+            (first.steady, first.throughput, first.throughput_min_window),
+            (Some(false), Some(2e9), Some(1.9e9))
+        );
+        assert_eq!((first.p50(), first.p99(), first.operations_per_s), (Some(5.0), Some(9.0), Some(3e5)));
+        assert_eq!((second.steady, second.throughput, second.p50(), second.p99()), (None, None, None, None));
+        assert_eq!((third, fourth), (&SavedRepeat::default(), &SavedRepeat::default()));
+        assert!(saved.cells[1].repeats.is_empty());
+    }
+
+    #[test]
+    fn repeats_are_limited_in_number_and_memory() {
+        let many = |cells: usize, repeats: usize| {
+            let cell = format!(r#"{{"repeats": [{}0]}},"#, "0,".repeat(repeats));
+            read_text(&format!(r#"{{"cells": [{}{{}}]}}"#, cell.repeat(cells)))
+        };
+        assert_eq!(many(1, 5000).unwrap().cells[0].repeats.len(), cell::MAX_REPEATS);
+        // Two bytes in the file, hundreds in memory.
+        let error = many(3000, 999).err().unwrap();
+        assert!(matches!(error.reason, ReadErrorReason::TooMuchMemory { .. }), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::{Map, Value};
 
 use super::bounded::{Bounded, Meter, fields};
-use super::cell::{self, SavedCell};
+use super::cell::{self, SavedCell, SavedRepeat};
 use super::error::ReadErrorReason;
 use super::memory::MemoryLimit;
 use super::object::Object;
@@ -159,8 +159,10 @@ impl<'de> Handler<'de> for Cell<'_, '_> {
     fn object<A: MapAccess<'de>>(self, object: A) -> Result<(), A::Error> {
         let state = self.0;
         let mut meter = Meter::new(MAX_VALUE_BYTES);
-        meter.copy(size_of::<SavedCell>());
         let read = fields(object, &mut meter);
+        // A repeat can be shorter in the file than in memory.
+        let repeats = read.as_ref().map_or(0, |read| cell::repeats(Object::with(read)).count());
+        meter.copy(size_of::<SavedCell>() + repeats * size_of::<SavedRepeat>());
         state.limit.take(&meter).map_err(|reason| state.stop(reason))?;
         let cell = cell::read(Object::with(&read?));
         let cells = state.cells.get_or_insert_default();

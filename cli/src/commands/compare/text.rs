@@ -40,7 +40,7 @@ fn table_of(rows: &[&Row], width: usize) -> String {
         table::number("base", 2),
         table::number("new", 2),
         table::number("change", 0),
-        table::number("interval", 1),
+        table::number("90 % interval", 1),
         table::text("why", 3),
     ]);
     let common = if width == usize::MAX { HashSet::new() } else { common_parts(rows) };
@@ -90,6 +90,8 @@ fn unchanged(comparison: &Comparison, all: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use peerpath_report::compare::Unit;
+
     use super::*;
 
     fn row(size: u64, verdict: Verdict, change_percent: Option<f64>) -> Row {
@@ -102,14 +104,24 @@ mod tests {
             new: change_percent.map(|_| 3000.0),
             change_percent,
             ci_percent: change_percent.map(|change| [change - 1.0, change + 1.0]),
+            adjusted_p: change_percent.map(|_| 0.001),
+            observations: change_percent.map(|_| [5, 5]),
+            observations_needed: None,
             verdict,
-            why: "1000 and 1000 samples".to_owned(),
+            why: "5 and 5 repeats".to_owned(),
         }
     }
 
     fn comparison(cells: Vec<Row>) -> Comparison {
         let notes = vec!["0000:04:00.0, firmware: 1 before, 2 now".to_owned()];
-        Comparison { cells, verdict: Verdict::Worse, threshold_percent: 5.0, method: compare::METHOD, notes }
+        Comparison {
+            cells,
+            verdict: Verdict::Worse,
+            threshold_percent: 5.0,
+            unit: Unit::Repeat,
+            method: compare::METHOD,
+            notes,
+        }
     }
 
     #[test]

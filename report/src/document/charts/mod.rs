@@ -1,4 +1,4 @@
-//! Charts of a report: throughput, latency, and the cost of registration.
+//! Charts of a report: throughput, latency, latency against load, and the cost of registration.
 
 mod gallery;
 mod published;
@@ -115,7 +115,7 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     let groups = groups(
         pairs,
         labels,
-        |cell| cell.throughput.is_some_and(|rate| rate > 0.0),
+        |cell| cell.throughput.is_some_and(|rate| rate > 0.0) && cell.offered_operations_per_s.is_none(),
         |cell| (0, format!("{} {}", cell.op, direction(cell))),
     );
     Gallery::draw(groups.iter().map(|(title, members)| {
@@ -190,6 +190,48 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
             marked: false,
             note: Some("A curve ends at the last quantile that its number of samples supports.".to_owned()),
             table: Rows { heads, rows, left_out: 0 },
+        }
+    }))
+}
+
+/// Charts of the latency against the offered load.
+pub(crate) fn load(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
+    let wanted = |cell: &SavedCell| cell.offered_operations_per_s.is_some() && cell.latency.is_some();
+    let groups = groups(pairs, labels, wanted, |cell| {
+        (cell.size_bytes.unwrap_or(0), format!("{} by load", describe::operation(cell)))
+    });
+    Gallery::draw(groups.iter().map(|(title, members)| {
+        let rate = |rate: f64| format!("{rate:.0}");
+        let row = |&(pair, cell): &Member<'_>| {
+            vec![
+                pair_name(pair),
+                or_dash(cell.offered_operations_per_s.map(|offered| offered as f64), rate),
+                or_dash(cell.operations_per_s, rate),
+                or_dash(cell.p50(), units::nanoseconds),
+                or_dash(cell.p99(), units::nanoseconds),
+                or_dash(cell.latency.as_ref().and_then(|latency| latency.max), units::nanoseconds),
+            ]
+        };
+        let line = |what: &'static str, of: fn(&SavedCell) -> Option<f64>| {
+            let name = move |(pair, _): Member<'_>| format!("{}, {what}", pair_name(pair));
+            lines(members, name, |cell| Some((cell.offered_operations_per_s? as f64, of(cell)?)))
+        };
+        ChartData {
+            title: title.clone(),
+            chart: Chart {
+                x: (Scale::Count, "offered operations per second"),
+                y: (Scale::Nanoseconds, "latency from the scheduled time"),
+                lines: Vec::new(),
+                references: Vec::new(),
+            },
+            lines: line("median", SavedCell::p50).into_iter().chain(line("p99", SavedCell::p99)).collect(),
+            marked: true,
+            note: Some("If the achieved rate is below the offered one, the device is overloaded.".to_owned()),
+            table: Rows {
+                heads: vec!["pair", "offered/s", "achieved/s", "median", "p99", "max"],
+                rows: members.iter().map(row).collect(),
+                left_out: 0,
+            },
         }
     }))
 }
