@@ -92,7 +92,7 @@ pub use nvidia::NvidiaModule;
 pub use open_files::limit_of_open_files;
 pub use path_name::PathName;
 pub use predict::{
-    AlikePairs, DecidingFact, MatrixCell, PathMatrix, PathReport, Place, Prediction, Predictor, Request,
+    AlikePairs, DecidingFact, FunctionGroup, MatrixCell, PathMatrix, PathReport, Prediction, Predictor, Request,
 };
 pub use printable::{printable, printable_lines, printable_within};
 pub use public_command_line::public_command_line;

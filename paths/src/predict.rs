@@ -22,7 +22,7 @@ use crate::{
 
 pub(crate) use importer::multi_range_defect;
 use importer::{ImporterFacts, MappedBar, Reach};
-pub use matrix::{AlikePairs, MatrixCell, PathMatrix, Place};
+pub use matrix::{AlikePairs, FunctionGroup, MatrixCell, PathMatrix};
 pub(crate) use report::WITHOUT_FREE_RANGE;
 pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
