@@ -96,7 +96,7 @@ fn run_initiator(
     Ok(LaneResult { recorder, operations: vec![operations], throughputs: Vec::new(), peer_duration: None })
 }
 
-/// Offset in the initiator's memory at which the reply of each lane arrives.
+/// Offset in initiator memory at which the reply of each lane arrives.
 fn return_offsets(lanes: &[Lane<'_>]) -> Vec<u64> {
     let of_lane = |lane: &Lane<'_>| match lane.ends {
         LaneEnds::Connected { return_offset, .. } => Some(return_offset),
