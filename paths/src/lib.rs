@@ -2,7 +2,7 @@
 //!
 //! The crate reads a host from sysfs and procfs, from a snapshot of them, or from the output of lspci, and changes nothing:
 //!
-//! - [`Tree`] reads the files, [`Topology`] and [`Host`] model functions, bridges, IOMMU groups, kernel and processor.
+//! - [`Tree`] reads the files. [`Topology`] models functions, bridges and IOMMU groups, [`Host`] kernel and processor.
 //! - [`Predictor`] applies the rules of P2PDMA and of the DMA API to a pair of functions.
 //! - [`Inventory::arrange`] plans the changes of the host that give a pair another path.
 //! - [`doctor`] checks whether a host can export, import and observe.
