@@ -11,7 +11,7 @@ use crate::pattern::Pattern;
 use crate::peer::message::{AtomicState, Fill, Verify};
 use crate::window::{Access, Mismatch, VerifyError};
 
-/// The 8-byte values of a cell, in the exported memory (near) and in the initiator's memory (far).
+/// The 8-byte values of a cell, in the exported memory (near) and in initiator memory (far).
 pub struct AtomicWords<'a> {
     layout: &'a Layout,
     near: Access<'a>,
@@ -20,7 +20,7 @@ pub struct AtomicWords<'a> {
 }
 
 impl<'a> AtomicWords<'a> {
-    /// Sets the 8-byte values in the exported memory, and fills the bytes between them. Also fills the initiator's memory.
+    /// Sets the 8-byte values in the exported memory, and fills the bytes between them. Also fills initiator memory.
     ///
     /// # Errors
     /// Writing the memory of either side fails, or the connection to the peer is lost.

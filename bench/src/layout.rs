@@ -1,5 +1,5 @@
-//! The offsets of a cell's operations in the memory of both sides. The near side is the exported memory, the far side is the
-//! memory of the initiator.
+//! The offsets of a cell's operations in exported memory and in initiator memory. Identifiers call exported memory `near`, and
+//! initiator memory `far`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ const ALIGNMENT_BYTES: u64 = 64;
 /// Alignment of layouts in one buffer that are at least a page long.
 const PAGE_BYTES: u64 = 4096;
 
-/// Slots between two guards, one slot per transfer in flight. Both sides have the same slots at different start offsets.
+/// Slots between two guards, one slot per transfer in flight. Exported memory and initiator memory have the same slots, each from
+/// its own start offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Offsets of the slots from the start, in ascending order.
@@ -63,9 +64,9 @@ impl Layout {
         Some(Self::of(slots.into(), size, length))
     }
 
-    /// Creates `count` layouts with up to `wanted` slots each, one after the other in `room` bytes. `None` if they do not fit.
-    /// In the initiator's memory, each group of `shared` consecutive layouts has one buffer. The layouts of a group are adjacent,
-    /// and the first one starts at offset 0.
+    /// Creates `count` layouts with up to `wanted` slots each, one after the other in `room` bytes. `None` if they do not fit. In
+    /// initiator memory, each group of `shared` consecutive layouts has one buffer. The layouts of a group are adjacent, and the
+    /// first one starts at offset 0.
     pub fn side_by_side(size: u64, wanted: u32, room: u64, count: u32, shared: u32) -> Option<Vec<Self>> {
         if count == 1 {
             return Some(vec![Self::new(size, wanted, room)?]);
@@ -87,7 +88,7 @@ impl Layout {
     }
 
     /// Creates layouts from offsets that another host chose: windows of `length` bytes at `starts`, each with slots of `size`
-    /// bytes at the offsets `slots`. On the far side the windows follow each other. `None` if slots or windows overlap or are
+    /// bytes at the offsets `slots`. In initiator memory the windows follow each other. `None` if slots or windows overlap or are
     /// not in ascending order, or if a slot exceeds its window.
     pub fn at(starts: &[u64], slots: Vec<u64>, size: u64, length: u64) -> Option<Vec<Self>> {
         let window = Self::slots_at(slots, size, length)?;
@@ -124,8 +125,9 @@ impl Layout {
         self.size
     }
 
-    /// Swaps the near and the far side, for transfers that the host of the exported memory posts. The memory of the other side
-    /// starts at `far_start`. `None` if the layout exceeds the address space.
+    /// Swaps the start offsets, for transfers that the host of the exported memory posts: its exported memory is then the
+    /// initiator memory. `far_start` is the offset of the layout in the memory of the other host. `None` if the layout exceeds
+    /// the address space.
     pub fn seen_from_near(&self, far_start: u64) -> Option<Self> {
         far_start.checked_add(self.length)?;
         Some(Self { near_start: far_start, far_start: self.near_start, ..self.clone() })
@@ -136,7 +138,7 @@ impl Layout {
         self.near_start
     }
 
-    /// Offset of the layout in the memory of the initiator.
+    /// Offset of the layout in initiator memory.
     pub fn far_start(&self) -> u64 {
         self.far_start
     }
@@ -180,7 +182,7 @@ impl Layout {
         self.slots.iter().map(|slot| self.near_start + slot).collect()
     }
 
-    /// Offsets of the slots in the memory of the initiator.
+    /// Offsets of the slots in initiator memory.
     pub fn far_offsets(&self) -> Vec<u64> {
         self.slots.iter().map(|slot| self.far_start + slot).collect()
     }

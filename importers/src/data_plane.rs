@@ -1,5 +1,9 @@
 //! Transfers between a registered buffer and initiator memory: the memory that the buffer exchanges bytes with (host memory, GPU
 //! memory, or blocks of a drive). Identifiers call initiator memory `far`.
+//!
+//! A data plane has two sides: the initiator, which has the initiator memory, and the responder, which has the buffer. The
+//! initiator posts transfers. With [`DataPlaneSettings::both_sides`] the responder posts transfers too, and both keep their
+//! names.
 
 use std::sync::Arc;
 
@@ -11,11 +15,11 @@ use crate::{Error, Op};
 /// Queues and memory of a data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPlaneSettings {
-    /// Maximum number of transfers in flight, per queue and posting side.
+    /// Maximum number of transfers in flight, per queue and side that posts.
     pub depth: u32,
     /// Number of queues (queue pairs of an RDMA device, streams of a GPU).
     pub queues: u32,
-    /// Whether the buffer's side posts transfers in addition to the initiator.
+    /// Whether the responder posts transfers in addition to the initiator.
     pub both_sides: bool,
     /// Length of initiator memory, in bytes.
     pub far_bytes: u64,
@@ -31,10 +35,10 @@ impl DataPlaneSettings {
 /// Side of a data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Side {
-    /// The initiator's side: initiator memory, and its queue pairs if the device has any.
+    /// The initiator: initiator memory, and the queue pairs whose local memory it is, if the device has queue pairs.
     #[default]
     Far,
-    /// The buffer's side: the registered buffer, and its queue pairs if the device has any.
+    /// The responder: the registered buffer, and the queue pairs whose local memory it is, if the device has queue pairs.
     Buffer,
 }
 
@@ -54,7 +58,7 @@ pub struct Transfer {
     pub id: u64,
     /// Operation, one of the importer's transfer ops.
     pub op: Op,
-    /// Side that posts the transfer. If the buffer's side posts, the op transfers bytes in the opposite direction.
+    /// Side that posts the transfer. If the responder posts, the op transfers bytes in the opposite direction.
     pub posted_by: Side,
     /// Index of the queue to post on, from 0.
     pub queue: u32,

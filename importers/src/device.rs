@@ -57,15 +57,16 @@ pub trait Registration: Send + Sync {
     /// # Errors
     /// The device cannot provide a data plane with these settings.
     fn data_plane(&self, settings: &DataPlaneSettings) -> Result<Box<dyn DataPlane + '_>, Error>;
-    /// Creates unconnected queue pairs for the buffer, to connect with a peer on another host or in another thread.
+    /// Creates unconnected queue pairs whose local memory is the buffer, to connect with a peer on another host or in another
+    /// thread.
     ///
     /// # Errors
     /// The device cannot create the queue pairs, or this kind of device has no queue pairs.
     fn end(&self, _settings: EndSettings) -> Result<Box<dyn UnconnectedEnd<'_> + '_>, Error> {
         Err(no_remote_ends())
     }
-    /// Connects `far_bytes` bytes of host memory with the buffer and returns both sides' queue pairs, for two threads: first
-    /// the queue pairs of the host memory, then those of the buffer.
+    /// Creates connected queue pairs of initiator and responder, for two threads. Returns those of the initiator first; their
+    /// local memory is `far_bytes` bytes of new host memory. The local memory of the responder's queue pairs is the buffer.
     ///
     /// # Errors
     /// Same as [`Registration::end`].

@@ -20,7 +20,8 @@ pub enum Memory {
 pub struct Expected {
     /// The memory that was registered.
     pub memory: Memory,
-    /// Whether the importer's IOMMU domain translates; `None` if unknown. If the trace contradicts it, the path is unknown.
+    /// Whether the importer's IOMMU domain translates; `None` if unknown. If the trace contradicts this value, the path is
+    /// unknown.
     pub translated: Option<bool>,
     /// Whether the importer maps into its own I/O address space (iommufd). A failed registration without a recorded mapping is
     /// then a refusal.

@@ -40,8 +40,8 @@ struct Definition {
     /// Position of the probe: `p` for entry, `r` for return.
     at: char,
     symbol: &'static str,
-    /// Alternative argument lists, in order of preference. Argument names need a kernel with BTF; argument numbers need an
-    /// architecture whose calling convention the kernel knows. On x86-64 the seventh argument is on the stack.
+    /// Alternative argument lists, in order of preference: the first one that the kernel accepts is used. Argument names need a
+    /// kernel with BTF; argument numbers (`$arg3`) need CONFIG_HAVE_FUNCTION_ARG_ACCESS_API.
     arguments: &'static [&'static str],
     /// Consequence if the kernel rejects the probe, as a clause.
     without: &'static str,
@@ -154,12 +154,12 @@ impl Probes {
         self.missing.push(format!("the kernel rejected the probe on {symbol}{why}: {without}"));
     }
 
-    /// The names of the probes that serve a purpose.
+    /// The names of the installed probes whose purpose satisfies `serves`.
     pub(crate) fn events(&self, serves: impl Fn(Purpose) -> bool) -> impl Iterator<Item = &str> {
         self.installed.iter().filter(move |(_, purpose)| serves(*purpose)).map(|(event, _)| event.as_str())
     }
 
-    /// Whether the kernel accepted a probe.
+    /// Whether the kernel accepted the probe with this name.
     pub(crate) fn has(&self, event: &str) -> bool {
         self.installed.iter().any(|(installed, _)| installed == event)
     }
@@ -186,7 +186,7 @@ pub(crate) fn list(tracefs: &dyn Tracefs) -> Vec<ProbeName> {
     text.lines().filter_map(name).collect()
 }
 
-/// Parses a line of the list: `p:GROUP/EVENT SYMBOL ...` or `r8:GROUP/EVENT ...`.
+/// Parses a line of `kprobe_events`: `p:GROUP/EVENT SYMBOL ...` or `r8:GROUP/EVENT ...`.
 fn name(line: &str) -> Option<ProbeName> {
     let (group, event) = line.split_whitespace().next()?.split_once(':')?.1.split_once('/')?;
     Some(ProbeName { group: group.into(), event: event.into() })

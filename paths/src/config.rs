@@ -162,7 +162,7 @@ impl ConfigSpace {
     }
 
     /// Config space of which only some bytes are known, as lspci output shows it. `known` has one byte for each byte of `bytes`:
-    /// 0 if its value is unknown. A capability whose place in the list is unknown is [`Capability::Unknown`].
+    /// 0 if its value is unknown. A capability whose offset is unknown is [`Capability::Unknown`].
     pub(crate) fn partial(mut bytes: Vec<u8>, known: Vec<u8>) -> Self {
         if bytes.len() != known.len() || bytes.len() < HEADER_BYTES {
             return Self::new(Vec::new());

@@ -143,10 +143,10 @@ pub enum MemoryKind {
     Host,
 }
 
-/// Facts about the pair of functions. They distinguish between causes that share an errno. `None` means unknown.
+/// Facts about exporter and importer. They distinguish between causes that share an errno. `None` means unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Kind of the memory.
+    /// Kind of the memory that the importer maps.
     pub source: Option<MemoryKind>,
     /// Number of ranges of the dma-buf.
     pub ranges: Option<usize>,
@@ -162,9 +162,9 @@ pub struct Facts {
     pub memory_decode: Option<bool>,
     /// Whether the host is an SEV, TDX or CCA guest.
     pub confidential_guest: Option<bool>,
-    /// Whether the function is in a no-IOMMU group of VFIO.
+    /// Whether the exporter is in a no-IOMMU group of VFIO.
     pub noiommu: Option<bool>,
-    /// Result of the P2PDMA check for the pair.
+    /// Result of the P2PDMA check for exporter and importer.
     pub route: Option<Route>,
 }
 
@@ -197,14 +197,14 @@ pub fn explain(step: Step, errno: i32, facts: &Facts) -> Explanation {
     documented(step, errno, facts).unwrap_or_else(|| undocumented(step, errno, facts))
 }
 
-/// The explanation of an errno that has a row for its step.
+/// The explanation of an errno whose meaning at this step is documented ([`rows::ROWS`]).
 fn documented(step: Step, errno: i32, facts: &Facts) -> Option<Explanation> {
     let row = rows::ROWS.iter().find(|row| row.step == step && row.errno == errno && (row.when)(facts))?;
     Some(row.explanation())
 }
 
-/// Explains an errno without a row for its step. Missing permissions and exhausted limits have the same meaning at every step;
-/// any other errno is reported without interpretation.
+/// Explains an errno without a documented meaning at this step. Missing permissions and exhausted limits have the same meaning at
+/// every step; any other errno is reported without interpretation.
 fn undocumented(step: Step, errno: i32, facts: &Facts) -> Explanation {
     if let Some(row) = rows::EVERYWHERE.iter().find(|row| row.errno == errno) {
         return Explanation { severity: Some(row.severity(step)), ..row.explanation() };
@@ -357,7 +357,7 @@ mod tests {
         }
     }
 
-    /// Severity of each cause in earlier versions. The table must match it.
+    /// Severity of each cause in earlier versions. The severities in [`rows::ROWS`] must be the same.
     fn former(step: Step, cause: Option<Cause>) -> Severity {
         let unavailable = match step {
             Step::BindDriver

@@ -11,7 +11,7 @@ use crate::{
 pub enum GroupMembership {
     /// The function is in the group with this number.
     Group(u32),
-    /// The function has no group: no IOMMU translates its accesses.
+    /// The function has no group: the host has no IOMMU for this function, or the IOMMU is off.
     None,
     /// Unknown, because the sysfs copy does not contain the links of the function.
     Unknown,

@@ -57,7 +57,7 @@ impl Inbound {
             return Self::All;
         }
         let Some(node) = node(tree, device) else { return Self::Unknown };
-        // A node without the property, or with an empty one, has the ranges of the node above.
+        // A node without `dma-ranges`, or with an empty one, has the ranges of the node above.
         let mut ancestors = std::iter::successors(Some(node.as_str()), |node| above(node));
         let declaring = ancestors.find_map(|node| {
             let bytes = tree.read(&format!("{node}/dma-ranges")).filter(|bytes| !bytes.is_empty())?;
@@ -80,7 +80,7 @@ pub(crate) fn nodes(tree: &Tree, device: &str) -> Vec<String> {
     std::iter::successors(node(tree, device), |node| above(node).map(str::to_owned)).collect()
 }
 
-/// The node above a node of the devicetree; `None` for its root.
+/// The node above a node of the devicetree; `None` for the root node.
 fn above(node: &str) -> Option<&str> {
     node.rsplit_once('/').map(|(above, _)| above).filter(|above| above.len() >= BASE.len())
 }
@@ -104,14 +104,15 @@ fn node(tree: &Tree, device: &str) -> Option<String> {
     tree.is_directory(&path).then_some(path)
 }
 
-/// Parses the property of a node. The number of 32-bit cells per entry depends on the node and the node above. A sysfs copy may
-/// lack the files with this number; the number then follows from the length, if only one number fits.
+/// Parses `bytes`, the property `dma-ranges` of `node`. The number of 32-bit cells per entry depends on `#address-cells` and
+/// `#size-cells` of `node` (3 and 2 for a host bridge), and on `#address-cells` of the node above. A sysfs copy may lack the
+/// latter. Its value is then 1 or 2, whichever fits the length of the property; `None` if both or neither fit.
 fn parse(tree: &Tree, node: &str, bytes: &[u8], is_host_bridge: bool) -> Option<Vec<InboundRange>> {
     let cells = |node: &str, name: &str| {
         let bytes = tree.read(&format!("{node}/{name}"))?;
         usize::try_from(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?)).ok().filter(|cells| *cells <= 4)
     };
-    // The bus address of a PCI node has one cell of flags and two cells of address (IEEE 1275 PCI binding).
+    // The bus address of a host bridge has one cell of flags and two cells of address (IEEE 1275 PCI binding).
     let bus = if is_host_bridge { 3 } else { cells(node, "#address-cells")? };
     let size = if is_host_bridge { 2 } else { cells(node, "#size-cells")? };
     let above = above(node).unwrap_or(node);

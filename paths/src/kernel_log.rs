@@ -46,7 +46,8 @@ const TABLES: &[&[Message]] = &[
     pci::MESSAGES,
 ];
 
-/// Explains a line of the kernel log; `None` if no table has it. Text before the message, such as a time stamp, is ignored.
+/// Explains a line of the kernel log; `None` if it contains no message of the tables. Text before the message, such as a time
+/// stamp, is ignored.
 ///
 /// ```
 /// use peerpath_paths::{Cause, kernel_log};

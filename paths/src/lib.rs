@@ -2,7 +2,7 @@
 //!
 //! The crate reads a host from sysfs and procfs, from a snapshot of them, or from the output of lspci, and changes nothing:
 //!
-//! - [`Tree`] reads the files, [`Topology`] and [`Host`] model functions, bridges, IOMMU groups, kernel and processor.
+//! - [`Tree`] reads the files. [`Topology`] models functions, bridges and IOMMU groups, [`Host`] kernel and processor.
 //! - [`Predictor`] applies the rules of P2PDMA and of the DMA API to a pair of functions.
 //! - [`Inventory::arrange`] plans the changes of the host that give a pair another path.
 //! - [`ceiling`] computes the highest rate that the links of a path allow.
@@ -95,7 +95,7 @@ pub use nvidia::NvidiaModule;
 pub use open_files::limit_of_open_files;
 pub use path_name::PathName;
 pub use predict::{
-    AlikePairs, DecidingFact, MatrixCell, PathMatrix, PathReport, Place, Prediction, Predictor, Request,
+    AlikePairs, DecidingFact, FunctionGroup, MatrixCell, PathMatrix, PathReport, Prediction, Predictor, Request,
 };
 pub use printable::{printable, printable_lines, printable_within};
 pub use public_command_line::public_command_line;

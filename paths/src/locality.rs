@@ -59,7 +59,8 @@ impl fmt::Display for Locality {
 /// Distances between the functions of one host.
 #[derive(Debug)]
 pub(crate) struct Distances {
-    /// For each function, the number of bridges and switches in its chain: itself and those above it.
+    /// For each function, the number of functions from this one up to the function on the root bus, both included. The upstream
+    /// and the downstream port of a switch count as one.
     bridges: Vec<u32>,
 }
 
@@ -83,8 +84,8 @@ impl Distances {
         }
     }
 
-    /// The distance between two functions. `common` is the nearest function in the chains of both. `None` for a function and
-    /// itself, or if it depends on unknown bridges or NUMA nodes.
+    /// The distance between two functions. `common` is the nearest bridge above both, or one of the two functions if it is above
+    /// the other. `None` for a function and itself, or if the distance depends on unknown bridges or NUMA nodes.
     pub(crate) fn between(
         &self,
         topology: &Topology,

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::{Bdf, Function};
 
-/// One line of `/proc/bus/pci/devices`.
+/// One line of `/proc/bus/pci/devices`, which this module calls the kernel's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
     bus: u8,
@@ -20,12 +20,12 @@ struct Line {
 /// The positions that each function may have in the kernel's list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListOrder {
-    /// For each function, the indexes of the lines that match it.
+    /// For each function, the indexes of the lines that match the function.
     positions: HashMap<Bdf, BTreeSet<usize>>,
 }
 
 impl ListOrder {
-    /// Parses the list; `None` if it is missing or empty.
+    /// Parses the kernel's list; `None` if the list is missing or empty.
     pub(crate) fn read(text: Option<&str>, functions: &[Function]) -> Option<Self> {
         let lines: Vec<Line> = text?.lines().filter_map(parse).collect();
         (!lines.is_empty()).then(|| Self::matching(&lines, functions))
@@ -54,7 +54,7 @@ impl ListOrder {
     }
 
     /// Selects the functions among `candidates` (sorted by address) that may be the first in the kernel's order: one function,
-    /// unless lines match several functions.
+    /// unless lines of `/proc/bus/pci/devices` match several functions. Returns all candidates if no line matches any of them.
     pub(crate) fn possible_first(&self, candidates: &[Bdf]) -> Vec<Bdf> {
         let known: Vec<(Bdf, Vec<usize>)> = candidates
             .iter()
@@ -97,7 +97,7 @@ fn first_in_ranges(known: &[(Bdf, Vec<usize>)]) -> Vec<Bdf> {
     known.iter().filter(|(_, positions)| positions.first() <= latest).map(|(bdf, _)| *bdf).collect()
 }
 
-/// Of the functions that have the same address in different segments, keeps those with the IDs and BARs of the line.
+/// Of the functions that have the same address in different segments, keeps those with the IDs and BARs in `line`.
 fn narrowed(mut owners: Vec<usize>, line: &Line, functions: &[Function]) -> Vec<usize> {
     if owners.len() > 1 {
         owners.retain(|&owner| {
@@ -190,7 +190,8 @@ fn bus_and_devfn(bdf: Bdf) -> (u8, u8) {
     (bdf.bus(), bdf.device() << 3 | bdf.function())
 }
 
-/// Parses bus and devfn (`0100`), IDs (`1af41110`), interrupt, seven addresses, seven sizes and driver, separated by tabs.
+/// Parses a line of `/proc/bus/pci/devices`: bus and devfn (`0100`), IDs (`1af41110`), interrupt, seven addresses, seven sizes
+/// and driver, separated by tabs.
 fn parse(line: &str) -> Option<Line> {
     let mut fields = line.split_whitespace();
     let mut number = || u64::from_str_radix(fields.next()?, 16).ok();

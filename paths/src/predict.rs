@@ -22,7 +22,7 @@ use crate::{
 
 pub(crate) use importer::multi_range_defect;
 use importer::{ImporterFacts, MappedBar, Reach};
-pub use matrix::{AlikePairs, MatrixCell, PathMatrix, Place};
+pub use matrix::{AlikePairs, FunctionGroup, MatrixCell, PathMatrix};
 pub(crate) use report::WITHOUT_FREE_RANGE;
 pub use report::{DecidingFact, PathReport};
 use route::{Routes, Trust};
@@ -119,9 +119,9 @@ pub struct Predictor<'host> {
     bars: Vec<Option<Bar>>,
     importers: Vec<ImporterFacts<'host>>,
     exporter_blockers: Vec<Vec<Cause>>,
-    /// For each function, the number of functions with an ACS redirect in its chain (itself and the bridges above it).
+    /// For each function, how many of this function and the bridges above it have an ACS redirect.
     redirects_above: Vec<u32>,
-    /// For each function, the number of functions with unknown ACS in its chain.
+    /// For each function, how many of this function and the bridges above it have unknown ACS.
     unknown_above: Vec<u32>,
     depth: Vec<u32>,
     /// Functions whose ACS redirect the kernel command line clears.
@@ -186,7 +186,7 @@ impl<'host> Predictor<'host> {
         (0..from.len() * to.len()).map(move |pair| self.pair(from[pair / to.len()], to[pair % to.len()]))
     }
 
-    /// The distance between two functions; `None` for a function and itself, or if it depends on missing information.
+    /// The distance between two functions; `None` for a function and itself, or if the distance depends on missing information.
     pub fn locality(&self, from: Bdf, to: Bdf) -> Option<Locality> {
         let (from, to) = (self.topology.position(from)?, self.topology.position(to)?);
         self.distances.between(self.topology, from, to, self.common(from, to))
@@ -282,8 +282,8 @@ impl<'host> Predictor<'host> {
     }
 
     /// Counts the functions with one property, an ACS redirect or unknown ACS, between exporter and importer: from the exporter
-    /// up to and including the common node, and from the importer up to and excluding it. `above[i]` is the number of functions
-    /// with this property in the chain of function `i`.
+    /// up to and including the common node, and from the importer up to and excluding the common node. For function `i`,
+    /// `above[i]` is how many of this function and the bridges above it have the property.
     fn count_between(&self, above: &[u32], from: usize, to: usize, common: usize) -> u32 {
         let beyond = self.topology.above(common).map_or(0, |at| above[at]);
         above[from].saturating_sub(beyond) + above[to].saturating_sub(above[common])
@@ -309,7 +309,7 @@ impl<'host> Predictor<'host> {
         below(from).chain([common]).chain(below(to))
     }
 
-    /// The first function of the exporter's chain that is also in the importer's chain.
+    /// The nearest common bridge, or one of the two functions if it is above the other.
     fn common(&self, from: usize, to: usize) -> Option<usize> {
         let (mut a, mut b) = (from, to);
         loop {

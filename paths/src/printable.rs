@@ -39,8 +39,8 @@ fn visible(character: char) -> char {
     }
 }
 
-/// Whether the standard library prints a character unchanged. It uses the Unicode Character Database of the compiler, so this
-/// crate needs no table of its own.
+/// Whether the standard library prints a character unchanged. The standard library contains the Unicode Character Database, so
+/// this crate needs no table of its own.
 fn has_glyph(character: char) -> bool {
     // The character follows a letter, so that combining marks count as printable.
     let mut text = [b'a'; 5];
@@ -114,7 +114,7 @@ mod tests {
     }
 
     proptest! {
-        /// The properties come from the tables of the test library's regular expressions, not from those of the compiler.
+        /// proptest takes the character properties from the tables of regex-syntax, not from those of the standard library.
         #[test]
         fn no_invisible_character_is_left(
             text in "[\\p{Cc}\\p{Cf}\\p{Co}\\p{Zl}\\p{Zp}\\p{Bidi_Control}\\p{Default_Ignorable_Code_Point}\\p{Noncharacter_Code_Point}]{1,40}"

@@ -55,8 +55,8 @@ pub struct Topology {
     index: HashMap<Bdf, usize>,
     /// For each function, the bridge above it; for a virtual function, the bridge above its physical function.
     above: Vec<Option<usize>>,
-    /// For each function, the top of its chain (itself and the bridges above it): the function on the root bus, unless a bridge
-    /// is unknown.
+    /// For each function, the highest bridge above it, or the function itself if no bridge is above it. The result is on the root
+    /// bus, unless a bridge is unknown.
     top_of: Vec<usize>,
     root_of: Vec<usize>,
     roots: Vec<RootBus>,
@@ -263,7 +263,8 @@ impl Topology {
         self.above[at]
     }
 
-    /// The top of the function's chain: the function on the root bus, unless a bridge is unknown.
+    /// The highest bridge above a function, or the function itself if no bridge is above it. The result is on the root bus,
+    /// unless a bridge is unknown.
     pub(crate) fn top(&self, at: usize) -> usize {
         self.top_of[at]
     }

@@ -149,7 +149,8 @@ impl Tree {
         self.link_name(&format!("{}/driver", directory(bdf)))
     }
 
-    /// The IOMMU group of a function; `None` if no IOMMU translates its accesses.
+    /// The IOMMU group of a function; `None` if the function has no group: the host has no IOMMU for this function, or the IOMMU
+    /// is off.
     pub fn iommu_group(&self, bdf: Bdf) -> Option<IommuGroupId> {
         self.link_name(&format!("{}/iommu_group", directory(bdf)))?.parse().ok().map(IommuGroupId)
     }
@@ -241,7 +242,7 @@ impl Tree {
         Ok(holders)
     }
 
-    /// The first of these files that a process has open.
+    /// The first of `files` that a process has open.
     fn first_open_file(&self, pid: u32, files: &[String]) -> Result<Option<String>, UnreadFile> {
         let directory = format!("proc/{pid}/fd");
         let fds = match self.read_names(&directory) {

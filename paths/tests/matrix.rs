@@ -135,10 +135,10 @@ fn expected(inventory: &Inventory, from: Bdf, to: Bdf) -> Option<Locality> {
     Some(if node(from)? == node(to)? { Locality::Node } else { Locality::Sys })
 }
 
-/// The cell of a matrix for two functions.
+/// The entry of a matrix for two functions.
 fn cell(matrix: &PathMatrix, from: Bdf, to: Bdf) -> Option<peerpath_paths::MatrixCell> {
-    let place = |bdf| matrix.places().iter().position(|place| place.functions.contains(&bdf)).unwrap();
-    matrix.cell(place(from), place(to))
+    let group = |bdf| matrix.function_groups().iter().position(|group| group.functions.contains(&bdf)).unwrap();
+    matrix.cell(group(from), group(to))
 }
 
 proptest! {
@@ -165,7 +165,7 @@ proptest! {
         let exporters: Vec<Bdf> = predictor.exporters().collect();
         let matrix = predictor.matrix(&functions, usize::MAX);
         let merged = matrix.clone().merged();
-        prop_assert!(merged.places().len() <= matrix.places().len());
+        prop_assert!(merged.function_groups().len() <= matrix.function_groups().len());
         let mut counts = BTreeMap::new();
         for from in &exporters {
             for to in functions.iter().filter(|to| *to != from) {

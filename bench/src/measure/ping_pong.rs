@@ -23,7 +23,7 @@ pub struct PingPong<'a> {
     pub layout: &'a Layout,
     /// Operation in both directions.
     pub op: Op,
-    /// Offset in the initiator's memory at which the reply arrives.
+    /// Offset in initiator memory at which the reply arrives.
     pub return_offset: u64,
     /// Initial value of the last byte of the slot in the responder's memory.
     pub last_byte: u8,
@@ -60,9 +60,9 @@ struct Initiator<'a> {
     arrived_before: u64,
     sent: u64,
     completed: u64,
-    /// Offset of the last byte of the message in the initiator's memory.
+    /// Offset of the last byte of the message in initiator memory.
     last_of_message: u64,
-    /// Offset of the last byte of the reply in the initiator's memory.
+    /// Offset of the last byte of the reply in initiator memory.
     last_of_reply: u64,
 }
 

@@ -102,7 +102,7 @@ pub fn write(output: &mut impl Write, message: &impl Serialize) -> Result<(), Fr
     Ok(output.write_all(&bytes)?)
 }
 
-/// A stream with a deadline for a whole message. The deadline also holds if the other side keeps sending, but slowly.
+/// A stream with a deadline for a whole message. The deadline also holds if the peer keeps sending, but slowly.
 pub struct Timed<'a> {
     stream: &'a TcpStream,
     deadline: Instant,

@@ -13,7 +13,7 @@ use super::frame::{self, FrameError, Timed};
 use super::message::MOST_REASON_CHARACTERS;
 use super::token::{Nonce, Proof, Side, Token};
 
-/// Timeout for the whole handshake. It also holds if the other side keeps sending, but slowly.
+/// Timeout for the whole handshake. It also holds if the peer keeps sending, but slowly.
 pub const TIME: Duration = Duration::from_secs(10);
 /// Maximum length of a message that the server reads before the client has proved that it knows the token, in bytes.
 const LONGEST_UNPROVED_BYTES: u32 = 1024;
@@ -53,7 +53,7 @@ pub enum Handshake {
 /// Reason why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The connection was lost, or the other side is not peerpath.
+    /// The connection was lost, or the peer sent no valid message in time.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The peer uses another protocol version.

@@ -44,7 +44,7 @@ pub(super) struct Expectation<'a> {
 pub(super) enum Side {
     /// The exported memory.
     Near,
-    /// The memory of the initiator.
+    /// Initiator memory.
     Far,
 }
 

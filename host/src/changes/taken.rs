@@ -15,10 +15,10 @@ use crate::host_tree::HostTree;
 pub(crate) struct Taken {
     #[serde(default, deserialize_with = "optional_name")]
     pub(super) driver: Option<String>,
-    /// Journals of older versions contain it only for changes that set the override.
+    /// Value of `driver_override`. Journals of older versions contain it only for changes that set the override.
     #[serde(default, deserialize_with = "optional_name")]
     driver_override: Option<String>,
-    /// Journals of older versions contain it only for a change of a domain type.
+    /// Network configuration. Journals of older versions contain it only for a change of a domain type.
     #[serde(default)]
     network: Network,
 }

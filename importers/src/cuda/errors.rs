@@ -74,7 +74,7 @@ pub enum Error {
         /// Error that the CUDA driver returned.
         source: DriverError,
     },
-    /// The caller requested transfers posted by the buffer's side.
+    /// The caller requested transfers that the responder posts ([`crate::DataPlaneSettings::both_sides`]).
     #[error("GPU {gpu} cannot run transfers in both directions at once")]
     OneSide {
         /// GPU number in the driver's enumeration, from 0.

@@ -106,7 +106,8 @@ pub enum Error {
         /// Error of the drive, or of the access to it.
         source: DriveError,
     },
-    /// The caller requested more than one queue, or transfers from both sides.
+    /// The caller requested more than one queue, or transfers that the responder posts
+    /// ([`crate::DataPlaneSettings::both_sides`]).
     #[error(
         "the drive {bdf} supports only one queue per data plane, and cannot run transfers in both directions at once"
     )]

@@ -1,8 +1,8 @@
 //! Transfers through queue pairs.
 //!
-//! Each side has [`QueuePairs`]. The initiator posts writes, reads, sends and atomic operations; with `both_sides`, the buffer's
-//! side also posts. Both sides share one completion queue. If another host or thread owns the buffer's queue pairs, its sends
-//! arrive in initiator memory.
+//! Initiator and responder ([`Side`]) each have [`QueuePairs`], and share one completion queue. The initiator posts writes,
+//! reads, sends and atomic operations; with `both_sides`, the responder also posts. If another host or thread owns the
+//! responder's queue pairs, the sends of the responder arrive in initiator memory.
 
 use std::mem;
 use std::sync::Arc;
@@ -31,18 +31,19 @@ fn number(ring: usize, place: u32) -> u64 {
 
 pub(super) struct QueuePairDataPlane<'r> {
     // Fields are dropped in this order: the queue pairs first, so that the device no longer accesses memory of either side.
+    /// Queue pairs of the initiator.
     far_end: QueuePairs,
-    /// Queue pairs of the buffer's side. `None` if another host or thread owns them.
+    /// Queue pairs of the responder. `None` if another host or thread owns them.
     buffer_end: Option<QueuePairs>,
     completions: Arc<CompletionQueue>,
     far: FarMemory,
 
     registration: &'r Registration,
     bounds: Bounds,
-    /// Transfers in flight: one ring per queue of the initiator, followed by one per queue of the buffer's side if it posts.
+    /// Transfers in flight: one ring per queue of the initiator, followed by one per queue of the responder if it posts.
     rings: Box<[Ring]>,
     queues: u32,
-    /// Receives for the sends of the buffer's side, if another host or thread owns its queue pairs.
+    /// Receives for the sends of the responder, if another host or thread owns the responder's queue pairs.
     incoming: Incoming,
     /// Completions polled outside [`DataPlane::poll`].
     backlog: Vec<Completion>,
@@ -52,7 +53,8 @@ pub(super) struct QueuePairDataPlane<'r> {
     ended: bool,
 }
 
-/// Initiator memory, registered with the device: host memory, or the buffer if this is the buffer's end of a connection.
+/// Initiator memory, registered with the device. It is newly allocated host memory, or, in a connection to a peer, the buffer of
+/// the registration: the peer's memory is then the buffer of the data plane.
 pub(super) struct FarMemory {
     // Dropped before the memory. Empty if the registration owns the regions.
     pub(super) regions: Vec<MemoryRegion>,
@@ -73,7 +75,7 @@ impl FarMemory {
     }
 }
 
-/// Receive work requests for the sends of a peer.
+/// Receive work requests for the sends of the peer: the responder on another host or in another thread.
 #[derive(Default)]
 struct Incoming {
     offsets: Vec<u64>,
@@ -129,7 +131,7 @@ impl<'r> QueuePairDataPlane<'r> {
         })
     }
 
-    /// Creates a data plane from connected queue pairs. The buffer's queue pairs belong to another host or thread.
+    /// Creates a data plane from the initiator's connected queue pairs. Those of the responder belong to another host or thread.
     pub(super) fn connected(
         registration: &'r Registration,
         (far_end, depths): (QueuePairs, QueueDepths),
@@ -274,7 +276,7 @@ impl<'r> QueuePairDataPlane<'r> {
         let [Transfer { queue, posted_by, .. }, ..] = *batch else { return Ok(0) };
         let ring = &mut self.rings[at];
         let (poster, mut other) = match (posted_by, &mut self.buffer_end) {
-            // `ring` returned an index, so the buffer's side has queue pairs and posts.
+            // `ring` returned an index, so the responder posts and has queue pairs here.
             (Side::Buffer, Some(buffer)) => (buffer, Some(&mut self.far_end)),
             (_, buffer) => (&mut self.far_end, buffer.as_mut()),
         };

@@ -35,14 +35,14 @@ pub(super) struct UnconnectedQueuePairs<'r> {
 }
 
 impl<'r> UnconnectedQueuePairs<'r> {
-    /// Creates the queue pairs of the registered buffer.
+    /// Creates queue pairs whose local memory is the registered buffer.
     pub(super) fn new(registration: &'r Registration, settings: EndSettings) -> Result<Self, Error> {
         let parts = registration.parts();
         let memory = FarMemory { regions: Vec::new(), parts, memory: Arc::clone(&registration.buffer) };
         Self::of_far_side(registration, settings, memory)
     }
 
-    /// Creates the queue pairs of initiator memory, which is registered with the same device.
+    /// Creates queue pairs whose local memory is `far`. It is registered with the same device as the buffer of `registration`.
     pub(super) fn of_far_side(
         registration: &'r Registration,
         settings: EndSettings,

@@ -5,7 +5,7 @@ use super::{Context, Verdict};
 use crate::predict::{WITHOUT_FREE_RANGE, multi_range_defect};
 use crate::{Cause, PathName, sentence};
 
-/// The fact that decides the path, as a sentence.
+/// The fact that decides the path of the selected pair, as a sentence. Called if the DMA mask is the cause of a refusal.
 fn refused_by_mask(at: &Context<'_>) -> String {
     at.report.as_ref().map_or_else(String::new, |report| sentence(&report.deciding.fact))
 }

@@ -1,4 +1,4 @@
-//! Lists the meanings of an errno, and all rows of the tables.
+//! Lists the documented meanings of one errno, and those of all errnos.
 
 use super::{Facts, Step, documented, rows};
 use crate::Explanation;
@@ -6,14 +6,14 @@ use crate::Explanation;
 /// A meaning of an errno.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrnoMeaning {
-    /// The step; `None` for every step that has no meaning of its own for this errno.
+    /// The step that returned the errno; `None` for every step without a documented meaning of its own for this errno.
     pub step: Option<Step>,
     /// Cause, reason and remedy. The severity is `None` if it depends on the step.
     pub explanation: Explanation,
 }
 
-/// The documented meanings of an errno: one per step with a row of its own, and one for all other steps. Omits steps that concern
-/// only another kind of memory than that in `facts`.
+/// The documented meanings of an errno: one per step with a meaning of its own, and one for all other steps. Omits steps that do
+/// not occur for the kind of memory in `facts`.
 pub fn errno_meanings(errno: i32, facts: &Facts) -> Vec<ErrnoMeaning> {
     let at_step = |step| Some(ErrnoMeaning { step: Some(step), explanation: documented(step, errno, facts)? });
     let elsewhere = rows::EVERYWHERE.iter().filter(|row| row.errno == errno);
@@ -24,20 +24,20 @@ pub fn errno_meanings(errno: i32, facts: &Facts) -> Vec<ErrnoMeaning> {
         .collect()
 }
 
-/// A row of the tables, for the documentation.
+/// A documented meaning of an errno, as one row of the tables in `docs/explain.md`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentedErrno {
     /// The errno, a positive number.
     pub errno: i32,
-    /// The step; `None` for every step that has no row of its own for this errno.
+    /// The step that returned the errno; `None` for every step without a documented meaning of its own for this errno.
     pub step: Option<Step>,
-    /// Whether the row applies to some facts only.
+    /// Whether the meaning applies only under a condition on the [`Facts`], e.g. if the importer's DMA mask excludes the BAR.
     pub conditional: bool,
     /// Cause, severity, reason and remedy.
     pub explanation: Explanation,
 }
 
-/// Every row of the tables. For one step and errno, the first row whose condition is met applies.
+/// Every documented meaning of every errno. Of several meanings of an errno at a step, the first whose condition is met applies.
 pub fn documented_errnos() -> impl Iterator<Item = DocumentedErrno> {
     let at_a_step = rows::ROWS.iter().map(|row| DocumentedErrno {
         errno: row.errno,

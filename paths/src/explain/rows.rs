@@ -14,7 +14,7 @@ pub(super) struct Row {
     pub(super) step: Step,
     /// Errno of Linux, a positive number.
     pub(super) errno: i32,
-    /// Whether the row applies to these facts.
+    /// Whether this meaning applies, given the facts.
     pub(super) when: fn(&Facts) -> bool,
     pub(super) severity: Severity,
     pub(super) cause: Option<Cause>,

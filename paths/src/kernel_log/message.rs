@@ -59,7 +59,7 @@ impl Family {
 /// A message of the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
-    /// Part of the kernel that writes it.
+    /// Part of the kernel that writes the message.
     pub family: Family,
     /// Wordings. `*` matches any text, and `$` at the end matches the end of the line. A wording can start anywhere in the line.
     pub texts: &'static [&'static str],
@@ -74,13 +74,13 @@ pub struct Message {
 /// A placeholder for a function in a reason or a remedy.
 struct Placeholder {
     text: &'static str,
-    /// Chooses the function among those of the line.
+    /// Selects the function from those that the log line names.
     function: fn(&[Bdf]) -> Option<&Bdf>,
     /// Noun before the address.
     noun: &'static str,
-    /// Text in the reason for a line that does not name the function.
+    /// Text in the reason for a log line that does not name the function.
     unnamed: &'static str,
-    /// Text in a remedy, and in an explanation that is not for a particular line.
+    /// Text in a remedy, and in an explanation that is independent of a log line.
     any: &'static str,
 }
 
@@ -97,9 +97,9 @@ const PLACEHOLDERS: &[Placeholder] = &[
 /// How a text refers to a function whose address is unknown.
 #[derive(Clone, Copy)]
 enum Unnamed {
-    /// The text is the reason for one line: state that the line does not name the function.
+    /// The text is the reason for one log line: state that the line does not name the function.
     Line,
-    /// The text is a remedy, or an explanation for every line with the message: refer to "the function".
+    /// The text is a remedy, or an explanation that is independent of a log line: refer to "the function".
     Any,
 }
 
@@ -176,7 +176,7 @@ impl Message {
         }
     }
 
-    /// The explanation of the message without a particular line. It names no function.
+    /// The explanation of the message, independent of a log line. It names no function.
     pub fn general_explanation(&self) -> Explanation {
         Explanation { why: completed(self.why, &[], Unnamed::Any), ..self.explanation(&[]) }
     }

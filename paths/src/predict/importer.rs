@@ -51,11 +51,12 @@ pub(super) struct MappedBar<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ImporterFacts<'host> {
     pub(super) mapping: Mapping,
-    /// DMA mask that the bound driver set, as the highest DMA address. `None` if the mask is not readable, or if no driver of the
-    /// device is bound. Without such a driver the mask has the kernel's initial value of 32 bits, which does not apply to an
-    /// import, because the device's driver sets its own mask.
+    /// DMA mask that the bound device driver set, as the highest DMA address. Every driver except VFIO drivers and pci-stub
+    /// counts as a device driver. `None` if the mask is not readable, or if no device driver is bound: the mask is then the
+    /// kernel's initial value of 32 bits, which the importing driver replaces.
     pub(super) mask: Option<u64>,
-    /// Whether a driver of the device is bound and its DMA mask is not readable. Drivers set masks of at least 32 bits.
+    /// Whether a device driver is bound and the DMA mask that it set is not readable. Device drivers set masks of at least 32
+    /// bits.
     pub(super) mask_unread: bool,
     /// Description of the mapping, as a clause.
     pub(super) mapping_fact: String,

@@ -31,8 +31,8 @@ impl ReservedRanges {
     }
 
     /// Whether the reserved ranges leave a free range of `bytes` up to the address `limit`. The kernel aligns an IOVA to the next
-    /// power of two of its size (`alloc_iova` with `size_aligned`, drivers/iommu/iova.c), so a BAR of 2 GiB has only two places
-    /// below 4 GiB.
+    /// power of two of its size (`alloc_iova` with `size_aligned`, drivers/iommu/iova.c), so below 4 GiB a BAR of 2 GiB fits only
+    /// at 2 GiB: page 0 is never allocated.
     pub(super) fn leave_free(&self, bytes: u64, limit: u64) -> bool {
         let (Some(align), Some(bytes)) =
             (bytes.max(PAGE_BYTES).checked_next_power_of_two(), bytes.checked_next_multiple_of(PAGE_BYTES))

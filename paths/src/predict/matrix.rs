@@ -1,5 +1,5 @@
-//! Predictions of all pairs of many functions, without predicting each pair: functions that the kernel treats alike share one
-//! prediction.
+//! Predictions of all pairs of many functions, without predicting each pair: functions that the kernel treats alike form a group,
+//! and all pairs of two groups have the same prediction. These groups are independent of IOMMU groups.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -9,17 +9,17 @@ use super::{Prediction, Predictor};
 use crate::inbound::Inbound;
 use crate::{AcsControl, Bdf, Capability, Cause, GroupMembership, Locality, PathName};
 
-/// Functions with the same paths. All pairs of a function in one place and a function in another place have the same prediction
-/// and locality, and so do all pairs within one place.
+/// Functions with equal paths. All pairs of a function of one group and a function of another group have the same prediction and
+/// locality, and so do all pairs within one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct FunctionGroup {
     /// The functions, ordered by address.
     pub functions: Vec<Bdf>,
     /// Whether the functions have an exportable BAR.
     pub exports: bool,
 }
 
-/// Prediction for the pairs of two places.
+/// An entry of the matrix: the prediction for the pairs of two function groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MatrixCell {
     /// The path that the kernel will choose, or `unknown`.
@@ -30,7 +30,8 @@ pub struct MatrixCell {
     pub locality: Option<Locality>,
 }
 
-/// Pairs with the same kind of reason.
+/// Pairs with the same path and cause, for which the facts behind the path are also the same: common bridge, ACS redirect, common
+/// root bus, and the importer's domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlikePairs {
     /// Number of pairs.
@@ -39,18 +40,19 @@ pub struct AlikePairs {
     pub example: Prediction,
 }
 
-/// The predicted paths between places.
+/// The predicted paths between function groups.
 #[derive(Debug, Clone)]
 pub struct PathMatrix {
-    places: Vec<Place>,
-    /// Index in `kinds` for each pair of places, in rows: one row per place of the exporter. [`NO_PAIR`] if there is no pair.
+    groups: Vec<FunctionGroup>,
+    /// For each exporter group, in order, and each importer group: index of the entry in `kinds`, or [`NO_PAIR`].
     cells: Vec<u16>,
+    /// The distinct entries.
     kinds: Vec<MatrixCell>,
     reasons: Vec<AlikePairs>,
     left_out: usize,
 }
 
-/// Index of a matrix entry without pairs: the exporter has no BAR, or the only function of the place is on both sides.
+/// Index for groups without a pair: the exporters have no BAR, or exporter and importer would be the only function of one group.
 const NO_PAIR: u16 = u16::MAX;
 
 /// All properties of a function that affect predictions or the locality, except its address.
@@ -69,7 +71,7 @@ struct Likeness<'a> {
     driver: Option<&'a str>,
     mask: Option<u64>,
     mask_unread: bool,
-    /// Identity of the reserved ranges, because a comparison of the ranges reads them all.
+    /// Address of the reserved ranges, which groups share: a comparison of the ranges themselves would read them all.
     reserved_iova: *const (u64, u64),
     domain: Domain<'a>,
     tdisp: Option<&'a str>,
@@ -90,7 +92,7 @@ struct Domain<'host> {
     domain_type: Option<&'host str>,
 }
 
-/// Functions that are alike, as positions in the topology.
+/// Functions with equal [`Likeness`], as positions in the topology.
 struct Class {
     members: Vec<usize>,
     exports: bool,
@@ -99,16 +101,15 @@ struct Class {
 
 impl<'host> Predictor<'host> {
     /// Predicts the paths between `functions`. Functions without an exportable BAR are importers only. Covers the first `limit`
-    /// places; [`PathMatrix::left_out`] counts the functions of the others.
+    /// function groups; [`PathMatrix::left_out`] counts the functions of the others.
     pub fn matrix(&self, functions: &[Bdf], limit: usize) -> PathMatrix {
         let positions = functions.iter().filter_map(|bdf| self.topology.position(*bdf));
         let mut classes = self.classes(positions.map(|at| (at, self.bars[at].is_some(), true)));
         let left_out = classes.iter().skip(limit).map(|class| class.members.len()).sum();
-        // Cells store 16-bit indexes of kinds. Paths, causes and distances have far fewer combinations.
         classes.truncate(limit);
         let domains: Vec<Domain<'_>> = classes.iter().map(|class| self.domain(class.members[0])).collect();
         let mut matrix = PathMatrix {
-            places: classes.iter().map(|class| self.place(class)).collect(),
+            groups: classes.iter().map(|class| self.group(class)).collect(),
             cells: Vec::with_capacity(classes.len() * classes.len()),
             kinds: Vec::new(),
             reasons: Vec::new(),
@@ -128,6 +129,7 @@ impl<'host> Predictor<'host> {
                 let cell = MatrixCell { path: prediction.path, cause: prediction.cause, locality };
                 let kind = *kinds.entry(cell).or_insert_with(|| {
                     matrix.kinds.push(cell);
+                    // Far fewer combinations of path, cause and locality exist than 16 bits can count.
                     (matrix.kinds.len() - 1) as u16
                 });
                 matrix.cells.push(kind);
@@ -164,7 +166,8 @@ impl<'host> Predictor<'host> {
         counts
     }
 
-    /// Groups functions that are alike. An item of `functions` is the position, whether it exports, and whether it imports.
+    /// Groups functions with equal [`Likeness`]. An item of `functions` is the position, whether it exports, and whether it
+    /// imports.
     fn classes(&self, functions: impl Iterator<Item = (usize, bool, bool)>) -> Vec<Class> {
         let mut has_below = vec![false; self.topology.functions().len()];
         for above in (0..has_below.len()).filter_map(|at| self.topology.above(at)) {
@@ -220,9 +223,9 @@ impl<'host> Predictor<'host> {
         }
     }
 
-    fn place(&self, class: &Class) -> Place {
+    fn group(&self, class: &Class) -> FunctionGroup {
         let functions = class.members.iter().map(|&at| self.topology.functions()[at].bdf).collect();
-        Place { functions, exports: class.exports }
+        FunctionGroup { functions, exports: class.exports }
     }
 }
 
@@ -246,23 +249,23 @@ fn bits(value: u64) -> u32 {
 }
 
 impl PathMatrix {
-    /// The places, in the order of rows and columns.
-    pub fn places(&self) -> &[Place] {
-        &self.places
+    /// The function groups, in the order of rows and columns.
+    pub fn function_groups(&self) -> &[FunctionGroup] {
+        &self.groups
     }
 
-    /// The prediction for the exporters of one place and the importers of another; `None` if there is no pair of different
-    /// functions, or the exporters have no BAR.
+    /// The prediction for exporters of one function group and importers of another, by the indexes of the groups. `None` if no
+    /// pair of different functions exists, or the exporters have no BAR.
     pub fn cell(&self, exporters: usize, importers: usize) -> Option<MatrixCell> {
         self.kinds.get(usize::from(self.code(exporters, importers))).copied()
     }
 
-    /// The distinct cells of the matrix.
+    /// The distinct entries of the matrix.
     pub fn kinds(&self) -> &[MatrixCell] {
         &self.kinds
     }
 
-    /// All pairs, grouped by the kind of reason.
+    /// All pairs, grouped by path, cause and the facts behind the path.
     pub fn reasons(&self) -> &[AlikePairs] {
         &self.reasons
     }
@@ -272,16 +275,17 @@ impl PathMatrix {
         self.left_out
     }
 
+    /// Index in `kinds` of the entry for two groups, or [`NO_PAIR`].
     fn code(&self, row: usize, column: usize) -> u16 {
-        self.cells[row * self.places.len() + column]
+        self.cells[row * self.groups.len() + column]
     }
 
-    /// Joins places with equal rows and columns, such as all ports below one switch.
+    /// Joins function groups with equal rows and columns, e.g. the groups below different ports of one switch.
     #[must_use]
     pub fn merged(self) -> Self {
-        let count = self.places.len();
-        // A sum of hashes over a row and a column. To exclude one place, subtract its hash: two places are then compared without
-        // reading their rows.
+        let count = self.groups.len();
+        // For each group, a sum of hashes over its row and column. To exclude one other group, subtract the hash of that group:
+        // two groups are then compared without reading their rows.
         let sums: Vec<u64> = (0..count)
             .map(|at| {
                 let others = (0..count).filter(|&other| other != at);
@@ -290,50 +294,50 @@ impl PathMatrix {
                 })
             })
             .collect();
-        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut joined: Vec<Vec<usize>> = Vec::new();
         for at in 0..count {
-            let joins = |group: &&mut Vec<usize>| self.are_equal(group[0], at, &sums);
-            match groups.iter_mut().find(joins) {
-                Some(group) => group.push(at),
-                None => groups.push(vec![at]),
+            let joins = |members: &&mut Vec<usize>| self.are_equal(members[0], at, &sums);
+            match joined.iter_mut().find(joins) {
+                Some(members) => members.push(at),
+                None => joined.push(vec![at]),
             }
         }
-        let cells = groups.iter().flat_map(|row| groups.iter().map(move |column| (row, column)));
+        let cells = joined.iter().flat_map(|row| joined.iter().map(move |column| (row, column)));
         let code = |(row, column): (&Vec<usize>, &Vec<usize>)| match row.as_slice() {
             [first, second, ..] if row[0] == column[0] => self.code(*first, *second),
             _ => self.code(row[0], column[0]),
         };
-        let place = |group: &Vec<usize>| {
-            let mut functions: Vec<Bdf> = group.iter().flat_map(|&at| &self.places[at].functions).copied().collect();
+        let group = |members: &Vec<usize>| {
+            let mut functions: Vec<Bdf> = members.iter().flat_map(|&at| &self.groups[at].functions).copied().collect();
             functions.sort_unstable();
-            Place { functions, exports: self.places[group[0]].exports }
+            FunctionGroup { functions, exports: self.groups[members[0]].exports }
         };
         Self {
             cells: cells.map(code).collect(),
-            places: groups.iter().map(place).collect(),
+            groups: joined.iter().map(group).collect(),
             kinds: self.kinds,
             reasons: self.reasons,
             left_out: self.left_out,
         }
     }
 
-    /// Whether two places have the same cells with all others, in both directions, and the same cell with each other as within
-    /// themselves. The relation is transitive.
+    /// Whether two groups have the same entries with all other groups, in both directions, and the same entry with each other as
+    /// within themselves. The relation is transitive.
     fn are_equal(&self, a: usize, b: usize, sums: &[u64]) -> bool {
         let between = self.code(a, b);
         let within = |at: usize| [NO_PAIR, between].contains(&self.code(at, at));
-        self.places[a].exports == self.places[b].exports
+        self.groups[a].exports == self.groups[b].exports
             && between == self.code(b, a)
             && within(a)
             && within(b)
             && sums[a].wrapping_sub(mixed(b, between, between)) == sums[b].wrapping_sub(mixed(a, between, between))
-            && (0..self.places.len())
+            && (0..self.groups.len())
                 .filter(|other| ![a, b].contains(other))
                 .all(|other| self.code(a, other) == self.code(b, other) && self.code(other, a) == self.code(other, b))
     }
 }
 
-/// The hash of the cells with one other place, a summand in the sum of a place.
+/// The hash of a group's entries with one other group: a summand of the group's sum in [`PathMatrix::merged`].
 fn mixed(other: usize, out: u16, back: u16) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one((other, out, back))
 }

@@ -171,7 +171,7 @@ impl Listing {
     fn settle(&mut self) {
         // The output for a dump of config space (`lspci -F`) shows no driver.
         let shows_drivers = self.functions.values().any(|shown| matches!(shown.driver, Some(Some(_))));
-        // lspci prints IOMMU groups since 3.7. If it does, a function without the line has no group.
+        // lspci prints IOMMU groups since 3.7. If it prints them, a function without such a line has no group.
         let prints_groups = self.functions.values().any(|shown| matches!(shown.group, Some(Some(_))))
             || (self.shows_widths && shows_drivers);
         for shown in self.functions.values_mut() {

@@ -261,7 +261,7 @@ fn use_dma_iommu(machine: &Machine, client: usize) -> bool {
 enum Fit {
     Yes,
     No,
-    /// It depends on reserved regions, on windows of the host bridge, and on what else is mapped.
+    /// Whether the span fits depends on reserved regions, on windows of the host bridge, and on what else is mapped.
     Maybe,
 }
 

@@ -3,7 +3,7 @@
 //! [`model`] draws a machine from a seed, [`tree`] writes it as the files of a host, `peerpath-paths` reads these files and
 //! predicts, and [`kernel`] restates the C functions of Linux 7.2.12 and 7.3.4 on the model. [`kernel`] and `peerpath-paths`
 //! share no code and no table. Each kind of disagreement is reported once, for the smallest machine that still shows it.
-//! `PEERPATH_ORACLE_PERCENT=1` compares one hundredth of the machines, `1000` ten times as many.
+//! `PEERPATH_ORACLE_PERCENT` sets the number of machines in percent of the default number: `1000` compares ten times the default.
 //!
 //! Modelled: several segments and root buses, root buses behind VMD, cascaded switches, bridges to conventional PCI,
 //! multifunction devices, virtual functions with and without a bus of their own, devices without accessible extended

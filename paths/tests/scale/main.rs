@@ -121,17 +121,17 @@ fn one_segment_per_function_grows_linearly() {
     fits_in_100_mib(segments);
 }
 
-/// The matrix predicts pairs of places, not of functions.
+/// The matrix predicts one pair per pair of function groups, not every pair of functions.
 #[test]
 fn a_matrix_of_4096_functions_needs_little_memory() {
     for machine in [own_groups, one_group, segments] {
         let inventory = machine(LARGE).inventory();
-        let (places, bytes) = peak_bytes(|| {
+        let (groups, bytes) = peak_bytes(|| {
             let predictor = inventory.predictor(Request::default());
             let functions: Vec<_> = predictor.importers().collect();
-            predictor.matrix(&functions, 1024).merged().places().len()
+            predictor.matrix(&functions, 1024).merged().function_groups().len()
         });
-        assert!(places <= 1024 && bytes < 20 << 20, "{places} places, {} MiB", bytes >> 20);
+        assert!(groups <= 1024 && bytes < 20 << 20, "{groups} function groups, {} MiB", bytes >> 20);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reports on results as HTML, Markdown, CSV, JUnit XML or OpenMetrics. See [`Document`].
 //!
-//! A report shows the path of the data and the reason for it, the speed relative to host memory, and problems with the
-//! values. Every text of a result is escaped for the format.
+//! A report shows the path of the data and the reason for it, the speed relative to host memory, and warnings: files that are
+//! unreadable or incomplete, and conditions that may have affected the figures. Every text of a result is escaped for the format.
 
 mod charts;
 mod colours;
@@ -209,7 +209,7 @@ impl Document {
         banners
     }
 
-    /// Read errors and remarks of all files.
+    /// Errors of the unreadable files, and the remarks on the files that were read ([`Saved::remarks`]).
     fn problems(&self) -> Vec<String> {
         let errors = self.unreadable.iter().map(ToString::to_string);
         let remarks = self.saved.iter().flat_map(|saved| {

@@ -14,13 +14,13 @@ const MAP_BYTES: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
 /// Bytes of each further field. A node may be half empty.
 const FIELD_BYTES: usize = 2 * (size_of::<String>() + size_of::<Value>());
 
-/// Counts the memory of values.
+/// Counts the memory of JSON values, and of the struct that the caller creates from them.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     /// Memory of all values, in bytes.
     used_bytes: usize,
     pub(super) limit_bytes: usize,
-    /// Size of the type of the typed copy, in bytes.
+    /// Size of the struct, in bytes, without its strings and lists.
     type_bytes: usize,
     /// Length of all strings, in bytes.
     text_bytes: usize,
@@ -35,12 +35,12 @@ impl Meter {
         Self { limit_bytes, ..Self::default() }
     }
 
-    /// Also counts a typed copy of the values, whose type has this size.
+    /// Also counts a struct of this size, which the caller creates from the values.
     pub(super) fn copy(&mut self, type_bytes: usize) {
         self.type_bytes = type_bytes;
     }
 
-    /// Maximum memory of the typed copy of the values: its type, its strings and its lists.
+    /// Maximum memory of the struct that the caller creates from the values, with its strings and lists.
     pub(super) fn copied_bytes(&self) -> usize {
         self.type_bytes + self.text_bytes + self.values * size_of::<String>()
     }

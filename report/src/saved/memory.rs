@@ -20,10 +20,11 @@ impl MemoryLimit {
         Self { limit_bytes, left_bytes: limit_bytes }
     }
 
-    /// Subtracts the memory of the typed copy of values that were read.
+    /// Subtracts from this limit the memory of the struct (e.g. [`super::SavedCell`]) that the caller creates from the JSON
+    /// values that `values` counted.
     ///
     /// # Errors
-    /// The values exceed their own limit, or the copies of all values exceed this one.
+    /// The JSON values exceed the limit of `values`, or the structs of all calls exceed this limit.
     pub(super) fn take(&mut self, values: &Meter) -> Result<(), ReadErrorReason> {
         if values.is_exceeded {
             return Err(ReadErrorReason::TooMuchMemory { limit_bytes: values.limit_bytes });

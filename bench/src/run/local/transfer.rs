@@ -98,8 +98,8 @@ pub(super) fn measure(
     Ok(figures)
 }
 
-/// Converts the error of an atomic operation that the BAR rejected. The device reports the same status for revoked memory. To
-/// distinguish them, registers again, which fails for revoked memory.
+/// Returns the outcome of [`atomics_refused`] if the BAR rejected an atomic operation, otherwise `error`. The device reports the
+/// same status for revoked memory. To distinguish the two, registers again, which fails for revoked memory.
 fn refused_atomic(cell: LocalCell<'_>, buffer: &Arc<Buffer>, error: CellError) -> CellError {
     let CellError::Failure(failure) = &error else { return error };
     let is_refused = failure.explanation.cause == Some(Cause::Revoked)

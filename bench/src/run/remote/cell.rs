@@ -179,8 +179,8 @@ impl RemoteCell<'_> {
     }
 }
 
-/// Converts the error of an atomic operation that the BAR rejected. The device reports the same status for revoked memory. To
-/// distinguish them, opens the cell again, which fails for revoked memory.
+/// Returns the outcome of [`atomics_refused`] if the BAR rejected an atomic operation, otherwise `error`. The device reports the
+/// same status for revoked memory. To distinguish the two, opens the cell again, which fails for revoked memory.
 fn refused_atomic(peer: &Client, open: Open, opened: &Opened, error: CellError) -> CellError {
     let CellError::Failure(failure) = &error else { return error };
     let on_bar = opened.source.kind == SourceKind::Vfio && matches!(&open.op[..], "fetch_add" | "cmp_swap");

@@ -85,7 +85,7 @@ pub(super) fn post(
     ends: &mut [Box<dyn ConnectedEnd + '_>],
     post: &Post,
 ) -> Posting {
-    // Swap near and far side: for this host, the client's memory is the remote memory.
+    // This host posts, so its exported memory is the initiator memory, and the client's memory is remote.
     let layouts = cell.windows_of_stream(1).zip(&post.at).map(|(layout, &at)| layout.seen_from_near(at));
     let layouts: Option<Vec<Layout>> = layouts.collect();
     let layouts = layouts.filter(|layouts| !ends.is_empty() && ends.len() == layouts.len());

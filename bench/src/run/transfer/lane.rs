@@ -25,7 +25,7 @@ pub(in crate::run) enum LaneEnds<'a> {
         end: Box<dyn ConnectedEnd + 'a>,
         /// The responder's end, for another thread. `None` if the responder is a peer.
         responder: Option<Box<dyn ConnectedEnd + 'a>>,
-        /// Offset in the initiator's memory at which the responder's reply arrives.
+        /// Offset in initiator memory at which the responder's reply arrives.
         return_offset: u64,
     },
 }
@@ -62,8 +62,8 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Offset in the initiator's memory at which the reply of a ping-pong arrives: the first cache line boundary at or after `end`,
-/// the end of all windows.
+/// Offset in initiator memory at which the reply of a ping-pong arrives: the first cache line boundary at or after `end`, the end
+/// of all windows.
 pub(in crate::run) fn return_offset(end: u64) -> u64 {
     end.next_multiple_of(64)
 }

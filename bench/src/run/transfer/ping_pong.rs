@@ -104,7 +104,7 @@ fn run_initiator(
     })
 }
 
-/// Offset in the initiator's memory at which the reply of each lane arrives.
+/// Offset in initiator memory at which the reply of each lane arrives.
 fn return_offsets(lanes: &[Lane<'_>]) -> Vec<u64> {
     let of_lane = |lane: &Lane<'_>| match lane.ends {
         LaneEnds::Connected { return_offset, .. } => Some(return_offset),

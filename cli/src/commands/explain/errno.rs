@@ -15,7 +15,7 @@ use crate::text_layout::hanging;
 /// A meaning in JSON output.
 #[derive(Serialize)]
 struct Row<'a> {
-    /// `None`: every step that has no meaning of its own for this errno.
+    /// Step that returned the errno; `None` for every step without a documented meaning of its own for this errno.
     step: Option<&'static str>,
     errno: String,
     number: i32,

@@ -1,10 +1,10 @@
-//! The rules of the GPU drivers among the exporters.
+//! The exporter rules of the GPU drivers, printed below the predicted paths.
 
 use peerpath_paths::ExporterRule;
 
 use crate::text_layout::hanging;
 
-/// The rules that occur, in order of their first occurrence.
+/// The exporter rules of the GPU drivers among the printed functions, in order of their first occurrence.
 #[derive(Debug, Default)]
 pub(super) struct GpuRules(Vec<ExporterRule>);
 
@@ -15,7 +15,7 @@ impl GpuRules {
         }
     }
 
-    /// One paragraph per rule; empty without GPU drivers.
+    /// One paragraph per exporter rule; empty if no printed function has a GPU driver.
     pub(super) fn render(&self, width: usize) -> String {
         let paragraph = |rule: &ExporterRule| {
             hanging("", 2, &format!("Exporters with the driver {}: {}.", rule.as_str(), rule.describe()), width)

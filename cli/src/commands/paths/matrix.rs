@@ -11,13 +11,13 @@ use crate::text_layout::hanging;
 
 /// Width if standard output is not a terminal.
 const DEFAULT_WIDTH: usize = 120;
-/// Maximum number of rows of functions. More functions are merged: functions with equal rows and columns share one.
+/// Maximum number of rows of functions. More functions are merged: functions with equal rows and columns share one row.
 const FUNCTION_ROWS: usize = 16;
 /// Maximum number of rows.
 const ROWS: usize = 16;
-/// Maximum number of [places](peerpath_paths::Place) before they are merged. It bounds time and memory on hosts with thousands
-/// of bridges.
-const PLACES: usize = 1024;
+/// Maximum number of function groups ([`peerpath_paths::FunctionGroup`]) before they are merged. The limit bounds time and memory
+/// on hosts with thousands of bridges.
+const FUNCTION_GROUPS: usize = 1024;
 /// Maximum number of functions if the host has no function of an [`EndpointKind`].
 const OTHERS: usize = 64;
 
@@ -26,7 +26,7 @@ pub(super) fn text(inventory: &Inventory, request: Request, width: usize) -> Str
     let width = if width == usize::MAX { DEFAULT_WIDTH } else { width.clamp(60, 200) };
     let predictor = inventory.predictor(request);
     let Some(selection) = Selection::of(inventory, &predictor) else { return NO_PAIRS.to_owned() };
-    let matrix = predictor.matrix(&selection.functions, PLACES);
+    let matrix = predictor.matrix(&selection.functions, FUNCTION_GROUPS);
     let mut reasons = Reasons::default();
     for reason in matrix.reasons() {
         reasons.add(&predictor.report(&reason.example), reason.pairs);
@@ -168,8 +168,8 @@ impl<'a> Names<'a> {
 
 /// A row and column of the matrix.
 struct Entry {
-    /// Index of the place in the matrix.
-    place: usize,
+    /// Index of the function group in the matrix.
+    group: usize,
     functions: Vec<Bdf>,
     exports: bool,
 }
@@ -190,7 +190,7 @@ impl Grid {
     /// Shows each function if that fits, otherwise merges functions with equal rows and columns. Also returns the number of
     /// functions that do not fit.
     fn fitting(matrix: PathMatrix, names: &Names<'_>, width: usize) -> (Self, usize) {
-        let functions: usize = matrix.places().iter().map(|place| place.functions.len()).sum();
+        let functions: usize = matrix.function_groups().iter().map(|group| group.functions.len()).sum();
         let left_out = matrix.left_out();
         if functions <= FUNCTION_ROWS && left_out == 0 {
             let grid = Self::new(matrix.clone(), true);
@@ -218,12 +218,12 @@ impl Grid {
 
     fn new(matrix: PathMatrix, single: bool) -> Self {
         let mut entries = Vec::new();
-        for (at, place) in matrix.places().iter().enumerate() {
+        for (at, group) in matrix.function_groups().iter().enumerate() {
             if single {
-                let one = |bdf: &Bdf| Entry { place: at, functions: vec![*bdf], exports: place.exports };
-                entries.extend(place.functions.iter().map(one));
+                let one = |bdf: &Bdf| Entry { group: at, functions: vec![*bdf], exports: group.exports };
+                entries.extend(group.functions.iter().map(one));
             } else {
-                entries.push(Entry { place: at, functions: place.functions.clone(), exports: place.exports });
+                entries.push(Entry { group: at, functions: group.functions.clone(), exports: group.exports });
             }
         }
         entries.sort_by_key(|entry| entry.functions[0]);
@@ -236,7 +236,7 @@ impl Grid {
         if self.single && row == column {
             return "-".to_owned();
         }
-        match self.matrix.cell(self.entries[row].place, self.entries[column].place) {
+        match self.matrix.cell(self.entries[row].group, self.entries[column].group) {
             Some(cell) => match cell.locality {
                 Some(locality) => format!("{}/{locality}", short(cell.path)),
                 None => format!("{}/?", short(cell.path)),
