@@ -20,6 +20,9 @@ use crate::interrupt::Interrupt;
 /// Interval between checks for a new connection and for a signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Maximum time between the end of a client's connection and the release of its memory.
+const LONGEST_RELEASE: Duration = Duration::from_secs(3);
+
 /// The server's side of a connection: sends responses and receives requests.
 pub type ServerConnection = Connection<Response, Request>;
 /// Function that serves a client until the client closes the connection.
@@ -145,6 +148,19 @@ impl Listener<'_> {
         }
     }
 
+    /// Reserves the only session. Waits for a moment if it is taken: a client that has closed its connection may connect again
+    /// before the server has released the memory of its last cell. Returns false if the session is still taken.
+    fn begin_session(&self, connections: &Connections) -> bool {
+        let deadline = Instant::now() + LONGEST_RELEASE;
+        while connections.served.swap(true, Ordering::Acquire) {
+            if self.interrupt.is_set() || Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        true
+    }
+
     fn accept(&self, ticket: Ticket, stream: Arc<TcpStream>, from: SocketAddr, connections: &Connections) {
         // On some systems an accepted socket inherits the non-blocking mode of the listener, so reset it.
         let handshake = stream.set_nonblocking(false).map_err(FrameError::from).map_err(Into::into);
@@ -168,12 +184,12 @@ impl Listener<'_> {
             Ok(connection) => connection,
             Err(error) => return (self.log)(&format!("{from}: rejected, {error}")),
         };
-        if connections.served.swap(true, Ordering::Acquire) {
+        if !self.begin_session(connections) {
             // Sending fails if the client closed the connection already.
             let _ = connection.send(&Response::Refused { why: "another peer is being served".to_owned() });
             return (self.log)(&format!("{from}: rejected, another peer is being served"));
         }
-        (self.log)(&format!("{from}: served"));
+        (self.log)(&format!("{from}: serving"));
         let served = Served(&connections.served);
         let end = (self.session)(&connection);
         drop(served);
