@@ -15,7 +15,7 @@ from lab.errors import EXIT_INTERRUPTED, EXIT_KERNEL_LOG
 
 # Enough for a median; the matrix is about the path and the data. A registration covers
 # only as many ranges of its source as its size needs: 16K needs more than one.
-_HOW = ("--size", "16K", "--mode", "completion", "--iterations", "50", "--duration", "10s")
+_HOW = ("--size", "16K", "--mode", "completion", "--iterations", "50", "--duration", "10s", "--repeat", "1")
 _TIMEOUT_S = 900
 # KASAN and lockdep make the guest several times slower.
 _DEBUG_TIMEOUT_S = 3600

@@ -135,6 +135,8 @@ def peerpath_arguments(trial: Trial, conditions: Conditions, out: Path) -> list[
         "--mtu": conditions.mtu_bytes,
         "--size": trial.size_bytes,
         "--iterations": trial.iterations,
+        # perftest runs once; rounds of both programs alternate instead.
+        "--repeat": 1,
         "--warmup": 0,
         "--inline": conditions.inline_bytes,
         "--out": out,
