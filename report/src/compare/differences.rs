@@ -59,7 +59,9 @@ impl Names {
 pub(super) fn notes(names: &Names, first: &Saved, second: &Saved) -> Vec<String> {
     let tool = names.changed("program", first.run.tool.as_deref(), second.run.tool.as_deref());
     let conditions = facts(names, "", &first.environment.facts, &second.environment.facts);
-    let plan = all_names(&first.run.plan, &second.run.plan).into_iter().filter_map(|name| {
+    // Each run has another seed, which decides only the order of the cells.
+    let names_of_plan = all_names(&first.run.plan, &second.run.plan).into_iter().filter(|name| *name != "seed");
+    let plan = names_of_plan.filter_map(|name| {
         names.changed(&format!("plan, {}", spaced(name)), setting(first, name), setting(second, name))
     });
     tool.into_iter().chain(conditions).chain(devices(names, first, second)).chain(plan).collect()

@@ -92,9 +92,12 @@ pub(crate) fn short_source(source: &SavedSource) -> String {
 
 /// Target in a sentence, e.g. `rxe0 on 0000:02:00.0`.
 pub(crate) fn target(target: &SavedTarget) -> String {
+    // The name of a GPU is only its number.
+    let is_number = target.device.bytes().all(|byte| byte.is_ascii_digit());
+    let device = if is_number { short_target(target) } else { target.device.clone() };
     match &target.bdf {
-        Some(bdf) if !target.device.contains(bdf.as_str()) => format!("{} on {bdf}", target.device),
-        _ => target.device.clone(),
+        Some(bdf) if !target.device.contains(bdf.as_str()) => format!("{device} on {bdf}"),
+        _ => device,
     }
 }
 
