@@ -87,7 +87,7 @@ fn transports() -> Result<(), Failed> {
         }
         run(&format!("run --from host:4M --to verbs:rxe0 --connection {transport} --op {lacking} --size 64"))?
             .expect(2)?
-            .prints(&format!("cannot run {lacking} over connection {transport}"))?;
+            .prints(&format!("cannot run --op {lacking} with --connection {transport}"))?;
     }
     run("run --from host:4M --to verbs:rxe0 --op send --size 64 --gid-index 200")?.expect(2)?.prints("no GID 200")?;
     Ok(())

@@ -190,7 +190,7 @@ fn conditions() -> Result<(), Failed> {
         environment["devices"].as_array().into_iter().flatten().map(|device| &device["bdf"]).collect();
     let hops = result["cells"][0]["path"]["hops"].as_array().cloned().unwrap_or_default();
     let stated = [
-        ("schema_version", result["schema_version"] == 1),
+        ("schema_version", result["schema_version"] == 2),
         ("emulated", environment["emulated"] == true),
         ("soft_rdma", environment["soft_rdma"] == true),
         ("emulator", environment["emulator"] == "QEMU"),
