@@ -150,7 +150,7 @@ fn misfits() -> Result<(), Failed> {
         ("--ranges 2 --op register --size 128M", 3, "gaps"),
         ("--ranges 3 --op register --size 64K", 3, "whole pages"),
         ("--ranges 8 --mechanism mr-per-range --op write --size 64M", 3, "gaps"),
-        ("--ranges 0", 2, "0 ranges"),
+        ("--ranges 0", 2, "cannot use --ranges 0"),
         ("--from host:1M --ranges 2 --op register --size 64K", 0, "can be split"),
     ] {
         let out = tempfile::tempdir()?;
