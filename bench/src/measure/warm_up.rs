@@ -12,6 +12,8 @@ const AGREEING_BLOCKS: usize = 3;
 const LARGEST_RATIO: f64 = 1.1;
 /// Maximum number of blocks.
 const MOST_BLOCKS: u64 = 20;
+/// Maximum duration. Operations that take long have few effects of a cold start, and 20 blocks of them would take minutes.
+const LONGEST: Duration = Duration::from_secs(1);
 /// Part of the measurement's maximum duration that the warm-up may take: one in this many.
 const PART_OF_DURATION: u32 = 4;
 
@@ -38,8 +40,8 @@ impl WarmUp {
 }
 
 /// Runs blocks of `block` operations until the medians of the last three blocks differ by at most 10 %, and at most 20 blocks.
-/// The warm-up also ends after as many operations as `limit` allows for the measurement, and after a quarter of its duration. It
-/// is then not steady. `run` runs operations up to a limit, records the time of each, and returns their number.
+/// The warm-up also ends after as many operations as `limit` allows for the measurement, after a quarter of its duration, and after a
+/// second. It is then not steady. `run` runs operations up to a limit, records the time of each, and returns their number.
 ///
 /// The rule compares medians, because the mean of a short block depends on single slow operations.
 ///
@@ -52,7 +54,7 @@ pub fn warm_up(
     mut run: impl FnMut(Limit, &mut Recorder) -> Result<u64, MeasureError>,
 ) -> Result<WarmUp, MeasureError> {
     let most = limit.iterations.min(block.saturating_mul(MOST_BLOCKS));
-    let longest = limit.duration.checked_div(PART_OF_DURATION).unwrap_or_default();
+    let longest = LONGEST.min(limit.duration.checked_div(PART_OF_DURATION).unwrap_or_default());
     let start = clock.raw();
     let mut medians: Vec<u64> = Vec::new();
     let mut operations = 0;

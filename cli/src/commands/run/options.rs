@@ -92,7 +92,7 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "T", value_parser = parse_duration, help_heading = MEASUREMENT)]
     pub(super) duration: Option<Duration>,
     /// Operations per block of the warm-up. It ends when the medians of three blocks differ by at most 10 %, or after 20
-    /// blocks, the operations of one repeat, or a quarter of its time limit; 0: no warm-up
+    /// blocks, the operations of one repeat, a quarter of its time limit, or 1 second; 0: no warm-up
     #[arg(long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) warmup: u64,
     /// In bandwidth mode, transfer both ways at once. The throughput is the sum of both directions; the table and the result
