@@ -146,6 +146,13 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         causes: &[],
+        topic: "give the kernel command line",
+        commands: &["doctor"],
+        names: "--cmdline",
+        sentence: "Use --cmdline TEXT|FILE.",
+    },
+    Hint {
+        causes: &[],
         topic: "to describe the command line",
         commands: &["paths", "doctor", "list"],
         names: "--cmdline",

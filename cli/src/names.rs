@@ -164,7 +164,10 @@ pub(crate) fn device_of(inventory: &Inventory, text: &str) -> Result<String, Fai
 
 /// The failure for a device with its kind that no function of an inspected host has.
 pub(crate) fn absent(inventory: &Inventory, text: &str, is_live: bool) -> Failure {
-    if is_live {
+    let is_kind = |kind: &str| IMPORTERS.iter().any(|importer| importer.kind() == kind);
+    let has_kind_of_target =
+        text.split_once(':').is_none_or(|(kind, _)| is_kind(kind)) || misspelt_kind(text).is_some();
+    if is_live && has_kind_of_target {
         // On this host, the importer says why the address is wrong, or that there is no such device.
         let probe = |Target { importer, address }: Target| Ok(importer.probe(&address).map(drop)?);
         match target(text).and_then(probe) {

@@ -98,6 +98,39 @@ D  trn/SYS  trn/SYS  bus/PIX  -        93:00.0 mlx5_1
 }
 
 #[test]
+fn a_function_without_a_driver_is_not_blocked_by_it() {
+    let machine = two_switches().add("0000:00:02.0", None, Kind::RootPort, |port| port).add(
+        "0000:05:00.0",
+        Some("0000:00:02.0"),
+        Kind::Endpoint,
+        |drive| drive.class(0x01_0802).no_driver(),
+    );
+    let host = Snapshot::of(&machine);
+    let text = paths(&host.path, &[]);
+    assert!(text.contains("driver-not-vfio (exporters 13:00.0, 93:00.0)"), "{text}");
+    assert!(text.contains("Without a driver: exporter 05:00.0. `peerpath run` binds"), "{text}");
+    let text = paths(&host.path, &["--from", "0000:05:00.0"]);
+    assert!(!text.contains("driver-not-vfio") && text.contains("binds exporters without a driver"), "{text}");
+    let text = paths(&host.path, &["--from", "0000:05:00.0", "--to", "verbs:mlx5_0"]);
+    assert!(text.contains("0000:05:00.0 has none; `peerpath run` binds it to vfio-pci"), "{text}");
+    assert!(text.contains("(`peerpath run --path bypass` makes this change itself)"), "{text}");
+}
+
+#[test]
+fn names_the_options_that_supply_what_lspci_does_not_show() {
+    let machine = two_switches().without("*/type");
+    let unknown = Snapshot::of(&machine.clone().without("proc/cmdline"));
+    for arguments in
+        [&[][..], &["--all"], &["--from", "0000:13:00.0"], &["--from", "0000:13:00.0", "--to", "0000:92:00.0"]]
+    {
+        let text = paths(&unknown.path, arguments).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("`peerpath snapshot` takes on the host") && text.contains("--cmdline settles"), "{text}");
+    }
+    let text = paths(&unknown.path, &["--cmdline", "iommu=pt"]);
+    assert!(text.contains("byp/SYS") && text.contains("by iommu=pt"), "{text}");
+}
+
+#[test]
 fn a_server_with_8_gpus_and_11_nics_fits_one_screen() {
     let host = format!("{FIXTURES}/hosts/07-turin-mi325x-bnxt/host.tar.gz");
     let text = paths(&host, &[]);

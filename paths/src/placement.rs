@@ -61,7 +61,7 @@ impl Placement {
             }
             Self::VirtualMachine | Self::BehindVmd { .. } => "Transfer through host memory.".to_owned(),
             Self::Integrated(function) => format!(
-                "Transfer through host memory: {function} is part of the processor or the chip set, so no other slot is an alternative."
+                "Transfer through host memory: {function} is part of the processor or the chipset, so no other slot is an alternative."
             ),
             Self::Fixed(platform) => platform.instead_of_moving().unwrap_or("Transfer through host memory.").to_owned(),
         }

@@ -86,7 +86,7 @@ fn requests(route: &SwitchRoute<'_>, path: PathName) -> Option<RouteFact> {
         ),
         (PathName::HostBridgeBypass, None, _) => RouteFact::unknown(
             Packets::Requests,
-            format!("whether the requests stay below the switch depends on the ACS of {port}, which is not readable"),
+            format!("whether the requests stay below the switch depends on the ACS of {port}, which is unknown"),
         ),
         (PathName::HostBridgeTranslated, _, Some(PortAction::Forward)) => RouteFact::remark(
             Packets::Requests,
@@ -223,7 +223,7 @@ fn translated_below_switch(route: &SwitchRoute<'_>) -> RouteFact {
         (None, _) => RouteFact::unknown(
             Packets::Translated,
             format!(
-                "the importer uses ATS, and the route of its translated requests depends on the ACS of {port}, which is not readable"
+                "the importer uses ATS, and the route of its translated requests depends on the ACS of {port}, which is unknown"
             ),
         ),
     }

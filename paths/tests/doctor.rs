@@ -456,7 +456,7 @@ fn reports_soft_rdma() {
         .add("0000:02:00.1", Some("0000:00:02.0"), Kind::Endpoint, |nic| nic.driver("e1000e").device("net", "eth1"))
         .file("sys/class/infiniband/rxe0/parent", "eth1\n");
     let findings = of_tree(&machine.tree(), None, Some("0000:02:00.1"), None);
-    expect(&findings, "importer-driver", Warn, Some(Cause::ImporterNoDmabuf), "mlx5 or irdma");
+    expect(&findings, "importer-driver", Unknown, None, "patched");
 }
 
 #[test]
@@ -495,6 +495,31 @@ fn checks_the_dma_mask() {
     expect(&mask(32, "?"), "dma-mask", Warn, Some(Cause::DmaMask), "");
     let unbound = with(|function| function, |nic| nic.no_driver()).domain_type("identity");
     expect(&pair(&unbound), "dma-mask", Unknown, None, "driver");
+    let bound = with(|function| function, |nic| nic.driver("vfio-pci")).domain_type("identity");
+    expect(&pair(&bound), "dma-mask", Unknown, None, "a VFIO driver is bound");
+    expect(&through_iommufd(&bound), "dma-mask", Pass, None, "iommufd chooses");
+}
+
+/// The findings for a pair whose importer maps through iommufd.
+fn through_iommufd(machine: &Machine) -> Vec<Finding> {
+    let tree = machine.tree();
+    let selection = Selection { from: Some(bdf(A)), to: Some(bdf(B)), own_address_space: true, ..Selection::default() };
+    run_checks(&tree, &Inventory::read(&tree), &selection, None)
+}
+
+#[test]
+fn bus_mastering_through_vfio_is_off_until_a_program_opens_the_function() {
+    let off = |driver: &str| with(|function| function, |nic| nic.driver(driver).command(2));
+    expect(&pair(&off("mlx5_core")), "bus-master", Warn, None, "sends no DMA at all");
+    expect(&pair(&off("vfio-pci")), "bus-master", Pass, None, "opens the function through VFIO");
+    expect(&through_iommufd(&off("nvme")), "bus-master", Pass, None, "opens the function through VFIO");
+}
+
+#[test]
+fn names_the_snapshot_and_the_command_line_as_sources_of_missing_information() {
+    let copy = healthy().without("*/type");
+    expect(&pair(&copy.clone().without("proc/cmdline")), "path", Unknown, None, "give the kernel command line");
+    expect(&pair(&copy), "path", Unknown, None, "peerpath snapshot");
 }
 
 #[test]

@@ -432,7 +432,7 @@ fn a_function_of_the_chip_set_cannot_move() {
         .add("0000:00:01.0", None, Kind::RootPort, |port| port)
         .endpoint("0000:01:00.0", "0000:00:01.0");
     let findings = findings_of(&machine.tree(), Some("0000:01:00.0"), Some("0000:00:02.0"));
-    expect(&findings, "path", Fail, &["0000:00:02.0 is part of the processor or the chip set", "host memory"]);
+    expect(&findings, "path", Fail, &["0000:00:02.0 is part of the processor or the chipset", "host memory"]);
     expect_no_text(&findings, "ove both functions");
 }
 

@@ -319,6 +319,24 @@ fn reads_facts_that_are_pasted_beside_the_lspci_output() {
 }
 
 #[test]
+fn a_boot_option_settles_the_domain_types_that_lspci_does_not_show() {
+    let shown = |line: &str| Tree::open(&text("03_2rp_sky", "vvvnnD")).unwrap().with_command_line(line);
+    let settled = |tree: &Tree| {
+        let is_domain = |text: &String| text.contains("the domain type of") || text.contains("the IOMMU group of");
+        let all = reports(tree);
+        let open = all.values().filter(|report| report.unknown.iter().any(is_domain)).count();
+        let derived = all.values().filter(|report| report.deciding.fact.contains(" by iommu")).count();
+        (open == 0, derived > 0)
+    };
+    assert_eq!(settled(&shown("quiet")), (false, false));
+    assert_eq!(settled(&shown("iommu=pt")), (true, true));
+    // Whether all domains of an AMD processor translate also depends on the functions.
+    assert!(!settled(&shown("iommu=nopt")).0);
+    let with_processor = |name: &str| shown("iommu.passthrough=0").with_processor(name).unwrap();
+    assert!(!settled(&with_processor("AuthenticAMD:25")).0);
+}
+
+#[test]
 fn a_part_of_an_lspci_output_leaves_the_rest_unknown() {
     let whole = unpacked("01_switch_epyc", "vvvnnD");
     let blocks: Vec<&str> = whole.split("\n\n").filter(|block| !block.trim().is_empty()).collect();

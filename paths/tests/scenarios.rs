@@ -267,8 +267,8 @@ fn identical_segments_give_an_unknown_path_only_if_the_order_matters() {
     assert_eq!(
         open.unknown,
         [
-            "which device is the first on root bus 0000:00 (proc/bus/pci/devices)",
-            "which device is the first on root bus 0001:00 (proc/bus/pci/devices)"
+            "which device is the first on root bus 0000:00 (/proc/bus/pci/devices)",
+            "which device is the first on root bus 0001:00 (/proc/bus/pci/devices)"
         ]
     );
     // The allowlist contains both candidates, so the order does not matter.
@@ -369,7 +369,7 @@ fn a_missing_file_gives_an_unknown_path_only_if_it_matters() {
     let report = missing(two_root_ports(EPYC, UNLISTED), "proc/cpuinfo");
     assert_eq!(
         (report.predicted, report.unknown),
-        (PathName::Unknown, vec!["the processor (proc/cpuinfo)".to_owned()])
+        (PathName::Unknown, vec!["the processor (/proc/cpuinfo)".to_owned()])
     );
     let report = missing(two_root_ports(EPYC, LISTED), "proc/cpuinfo");
     assert_eq!((report.predicted, report.unknown), (PathName::HostBridgeTranslated, vec![]));

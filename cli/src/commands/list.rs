@@ -24,8 +24,8 @@ Examples:
   peerpath list --root lspci.txt
                           another host, from the output of `lspci -vvvnn`
 
-A function is a source if it has an exportable BAR, and a VFIO driver or none. Devices are targets. Other functions need \
-`peerpath bind` first. A function is in use if unbinding its driver would break something, or if a program has it open \
+A function is a source if it has an exportable BAR, and a VFIO driver or none: the column `export` is then `yes`, and --from \
+accepts FUNCTION:BAR. The column `target` holds what --to accepts. Other functions need `peerpath bind` first. A function is in use if unbinding its driver would break something, or if a program has it open \
 through VFIO.")]
 pub(super) struct List {
     #[command(flatten)]

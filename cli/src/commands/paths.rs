@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_paths::ceiling::CeilingReport;
-use peerpath_paths::{Bdf, Inventory, PathName, PathReport, Request, printable};
+use peerpath_paths::{Bdf, Cause, Inventory, PathName, PathReport, Request, printable};
 use serde::Serialize;
 
 use super::inspected_host::{self as host, Exporter, InspectOptions};
@@ -65,6 +65,7 @@ impl Paths {
         let own_address_space = named.as_deref().is_some_and(host::has_own_address_space);
         let bar = self.from.as_ref().and_then(Exporter::bar);
         let request = Request { bar, own_address_space, ..Request::default() };
+        let remedy = remedy_for_unknown(&inventory, is_live);
         let gpus = [(self.from.as_ref().and_then(Exporter::gpu), from), (named.as_deref(), to)];
         let notes: Vec<String> =
             gpus.into_iter().filter_map(|(name, bdf)| host::gpu_note(name?, bdf?, is_live)).collect();
@@ -82,12 +83,12 @@ impl Paths {
                 if self.inspect.json {
                     print_json_array(pair.into_iter())?;
                 } else {
-                    print(&pair.as_ref().map(detail).unwrap_or_default())?;
+                    print(&pair.as_ref().map(|pair| detail(&inventory, pair, remedy)).unwrap_or_default())?;
                 }
             }
             _ if self.inspect.json => print_json_array(inventory.reports(from, to, request).map(noted))?,
-            (None, None) if !self.all => print(&matrix::text(&inventory, request, terminal::width()))?,
-            _ => list::print(&inventory, from, to, request, self.all)?,
+            (None, None) if !self.all => print(&matrix::text(&inventory, request, remedy, terminal::width()))?,
+            _ => list::print(&inventory, from, to, request, self.all, remedy)?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -101,7 +102,46 @@ struct Pair {
     ceiling: CeilingReport,
 }
 
-fn detail(pair: &Pair) -> String {
+/// How to supply the unknown facts of another host, as sentences after a space; empty for this host.
+fn remedy_for_unknown(inventory: &Inventory, is_live: bool) -> &'static str {
+    match inventory.host.command_line {
+        _ if is_live => "",
+        Some(_) => " A snapshot that `peerpath snapshot` takes on the host contains them.",
+        None => {
+            " A snapshot that `peerpath snapshot` takes on the host contains them. If the host booted with iommu=pt or \
+             iommu.passthrough=1, --cmdline settles the domain types."
+        }
+    }
+}
+
+/// Whether the driver of an exporter is no obstacle: `run` binds a function without a driver to vfio-pci.
+fn run_binds(inventory: &Inventory, exporter: Bdf) -> bool {
+    let function = inventory.topology.function(exporter);
+    function.is_some_and(|function| function.driver.is_none() && function.driver_known)
+}
+
+/// The causes that prevent a transfer, without those that `run` removes itself.
+fn remaining_blockers(inventory: &Inventory, report: &PathReport) -> Vec<Cause> {
+    let removes = |cause: &Cause| *cause == Cause::DriverNotVfio && run_binds(inventory, report.from);
+    report.blockers.iter().copied().filter(|cause| !removes(cause)).collect()
+}
+
+/// A change that gives another path, and the option with which `run` makes the change itself.
+fn change(text: &str) -> String {
+    const OPTIONS: [(PathName, &str); 3] = [
+        (PathName::BusAddress, "bus-address"),
+        (PathName::HostBridgeBypass, "bypass"),
+        (PathName::HostBridgeTranslated, "translated"),
+    ];
+    let is_made_by_run = text.starts_with("set the domain type") || text.starts_with("clear the ACS redirect bits");
+    let option = OPTIONS.iter().find(|(path, _)| is_made_by_run && text.ends_with(&format!("for a {path} path")));
+    match option {
+        Some((_, option)) => format!("{text} (`peerpath run --path {option}` makes this change itself)"),
+        None => text.to_owned(),
+    }
+}
+
+fn detail(inventory: &Inventory, pair: &Pair, remedy: &str) -> String {
     let Pair { report, ceiling } = pair;
     let mut text = format!("{} -> {}: {}", report.from, report.to, report.predicted);
     if let Some(cause) = report.cause {
@@ -117,12 +157,20 @@ fn detail(pair: &Pair) -> String {
         text += &format!("  hops          {}\n", hops.join(" "));
     }
     text += &ceiling::text(ceiling);
-    let words: Vec<_> = report.blockers.iter().map(|cause| cause.as_str()).collect();
+    let blockers = remaining_blockers(inventory, report);
+    let words: Vec<_> = blockers.iter().map(|cause| cause.as_str()).collect();
     if !words.is_empty() {
         text += &format!("  blocked by    {}\n", words.join(" "));
     }
-    for (head, lines) in [("other paths", &report.would_change), ("unknown", &report.unknown), ("note", &report.notes)]
-    {
+    if blockers.len() < report.blockers.len() {
+        text += &format!("  driver        {} has none; `peerpath run` binds it to vfio-pci\n", report.from);
+    }
+    let changes = report.would_change.iter().map(|text| change(text)).collect();
+    let mut unknown = report.unknown.clone();
+    if !unknown.is_empty() && !remedy.is_empty() {
+        unknown.push(format!("Where to find these facts:{remedy}"));
+    }
+    for (head, lines) in [("other paths", &changes), ("unknown", &unknown), ("note", &report.notes)] {
         // The line `rule` already states the rule.
         for line in lines.iter().filter(|line| *line != report.rule.describe()) {
             text += &format!("  {head:<13} {}\n", printable(line));

@@ -2,6 +2,7 @@
 
 use super::{Context, Verdict};
 use crate::Function;
+use crate::vfio::is_vfio_driver;
 
 pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
     let importers = match at.importer {
@@ -21,8 +22,12 @@ pub(super) fn check(at: &Context<'_>) -> Vec<Verdict> {
 }
 
 fn of_importer(at: &Context<'_>, importer: &Function) -> Vec<Verdict> {
+    // VFIO switches bus mastering off when a program opens the function, and the program switches it on. A run binds a function
+    // that is selected as `iommufd:BDF` to vfio-pci.
+    let through_vfio = at.own_address_space || importer.driver.as_deref().is_some_and(is_vfio_driver);
     let own = match importer.config.bus_master() {
         Some(true) => None,
+        Some(false) if through_vfio => None,
         Some(false) => Some(Verdict::warn(
             importer.bdf,
             "Bus mastering of the importer is off (BusMaster- in lspci), so it sends no DMA at all.",
@@ -31,10 +36,6 @@ fn of_importer(at: &Context<'_>, importer: &Function) -> Vec<Verdict> {
                     "Load the driver of the function, which switches bus mastering on, or set the bit with `setpci -s {} COMMAND=4:4`.",
                     importer.bdf
                 ),
-                Some(driver) if driver.contains("vfio") => {
-                    "Set bit 2 of the PCI command register from the program that opens the function through VFIO."
-                        .to_owned()
-                }
                 Some(driver) => format!(
                     "Check why {driver} leaves it off (`dmesg`), or set the bit with `setpci -s {} COMMAND=4:4`.",
                     importer.bdf
@@ -68,5 +69,14 @@ fn of_importer(at: &Context<'_>, importer: &Function) -> Vec<Verdict> {
         )
     });
     let found: Vec<_> = own.into_iter().chain(bridge).collect();
-    if found.is_empty() { vec![Verdict::pass(importer.bdf, "Bus mastering is on.")] } else { found }
+    if !found.is_empty() {
+        return found;
+    }
+    let detail = match importer.config.bus_master() {
+        Some(false) => {
+            "Bus mastering is off until a program opens the function through VFIO and switches it on, as a run does."
+        }
+        _ => "Bus mastering is on.",
+    };
+    vec![Verdict::pass(importer.bdf, detail)]
 }

@@ -238,6 +238,14 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
         if let Some(Ok(())) = at.live.and_then(|live| live.targets.get(device)) {
             return Verdict::pass(device, "The device imports dma-bufs.");
         }
+        if is_soft(at, device) && at.live.is_none() {
+            return Verdict::unknown(
+                device,
+                "The mainline drivers for software RDMA (rxe, siw) cannot import dma-bufs. Only the running host shows whether \
+                 its driver is patched to import them.",
+                "Run `peerpath doctor` on the host.",
+            );
+        }
         if is_soft(at, device) {
             return Verdict::warn(
                 device,

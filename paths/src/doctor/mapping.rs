@@ -3,6 +3,7 @@
 use super::pair::pair;
 use super::{Context, Verdict};
 use crate::predict::{WITHOUT_FREE_RANGE, multi_range_defect};
+use crate::vfio::is_vfio_driver;
 use crate::{Cause, PathName, sentence};
 
 /// The fact that decides the path of the selected pair, as a sentence. Called if the DMA mask is the cause of a refusal.
@@ -24,6 +25,10 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
                 _ => "Set the domain type of the importer's group to DMA, or place the BAR lower (firmware: no decoding above 4 GiB).".to_owned(),
             },
         ),
+        _ if at.own_address_space => Verdict::pass(
+            subject,
+            "The DMA mask does not matter: the program that maps through iommufd chooses the I/O virtual addresses.",
+        ),
         // A GPU driver maps through the DMA API on every path.
         _ if at.through_vfio() && at.takes(PathName::BusAddress) => Verdict::pass(subject, "A bus-address path does not depend on the DMA mask."),
         Some(false) if facts.translated == Some(true) => {
@@ -38,6 +43,16 @@ pub(super) fn dma_mask(at: &Context<'_>) -> Vec<Verdict> {
         )
         .because(Cause::DmaMask),
         Some(true) => Verdict::pass(subject, format!("The importer's DMA mask of {bits} bits covers the BAR.")),
+        None if importer.driver.as_deref().is_some_and(is_vfio_driver) => Verdict::unknown(
+            subject,
+            "The importer's DMA mask is unknown: only the importer's own driver sets it, and a VFIO driver is bound.",
+            format!("Select the importer as iommufd:{}, or bind it to its own driver.", importer.bdf),
+        ),
+        None if at.tree.is_live() && importer.driver.is_some() => Verdict::unknown(
+            subject,
+            "The importer's DMA mask is unknown: the file dma_mask_bits of the importer in sysfs is not readable.",
+            "Check the importer's driver: a run reports the cause dma-mask if the mask does not cover the BAR.",
+        ),
         None if importer.driver.is_some() || !importer.driver_known => Verdict::unknown(
             subject,
             "The importer's DMA mask is unknown: the snapshot or lspci output does not contain the file dma_mask_bits of the importer.",

@@ -103,10 +103,26 @@ fn predicted(at: &Context<'_>, subject: String, report: &PathReport) -> Verdict 
         (PathName::Unknown, _) => Verdict::unknown(
             subject,
             format!("The path cannot be predicted: {}.", deciding.fact),
-            format!("Provide the missing information: {}.", report.unknown.join("; ")),
+            how_to_supply(at, report),
         ),
         _ => Verdict::pass(subject, format!("{predicted}: {}.", deciding.fact)),
     }
+}
+
+/// How to supply the information that a prediction lacks.
+fn how_to_supply(at: &Context<'_>, report: &PathReport) -> String {
+    let missing = report.unknown.join("; ");
+    if at.tree.is_live() {
+        return format!("Find out on this host: {missing}.");
+    }
+    let is_domain = |text: &String| text.contains("the domain type of") || text.contains("the IOMMU group of");
+    let option = match at.host().command_line {
+        None if report.unknown.iter().any(is_domain) => {
+            " If the host booted with iommu=pt or iommu.passthrough=1, give the kernel command line instead."
+        }
+        _ => "",
+    };
+    format!("Take a snapshot with `peerpath snapshot` on the host. It contains what is missing: {missing}.{option}")
 }
 
 /// Summarizes the predictions of all pairs if no pair is selected. The exporters are the functions whose driver exports memory
@@ -211,7 +227,7 @@ pub(super) fn acs_route(at: &Context<'_>) -> Vec<Verdict> {
         PathName::Unknown => Verdict::unknown(
             subject,
             "The path is unknown, so the route of the requests is unknown.",
-            format!("Provide the missing information: {}.", report.unknown.join("; ")),
+            how_to_supply(at, report),
         ),
         _ => Verdict::pass(
             subject,

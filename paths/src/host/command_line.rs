@@ -54,6 +54,28 @@ impl CommandLine {
         KernelRules::fact(kernel, |rules| forced(rules.swiotlb_words))
     }
 
+    /// The parameter that sets the default type of IOMMU domains, and whether that type is identity; `None` if no parameter sets
+    /// it, and the configuration of the kernel decides. The last parameter applies (`iommu_set_def_domain_type`,
+    /// drivers/iommu/iommu.c, and `iommu_setup`, arch/x86/kernel/pci-dma.c). `x86`: whether the processor is or may be x86.
+    pub(crate) fn default_domain(&self, x86: bool) -> Option<(&'static str, bool)> {
+        let words = self.parameters().flat_map(|(name, value)| value.split(',').map(move |word| (name, word)));
+        let setting = |(name, word): (&str, &str)| match name {
+            "iommu" if x86 && word.starts_with("pt") => Some(("iommu=pt", true)),
+            "iommu" if x86 && word.starts_with("nopt") => Some(("iommu=nopt", false)),
+            "iommu.passthrough" => match *word.as_bytes() {
+                [b'1' | b'y' | b'Y' | b't' | b'T', ..] | [b'o' | b'O', b'n' | b'N', ..] => {
+                    Some(("iommu.passthrough=1", true))
+                }
+                [b'0' | b'n' | b'N' | b'f' | b'F', ..] | [b'o' | b'O', b'f' | b'F', ..] => {
+                    Some(("iommu.passthrough=0", false))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        words.filter_map(setting).last()
+    }
+
     /// The parameters by name and value.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
@@ -137,6 +159,23 @@ mod tests {
             assert_eq!(line.swiotlb_forced(V7_2), Some(whole), "{text:?} as whole word");
             assert_eq!(line.swiotlb_forced(V7_3), Some(prefix), "{text:?} as prefix");
             assert_eq!(line.swiotlb_forced(None), (whole == prefix).then_some(whole), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_parameter_sets_the_default_domain() {
+        for (text, x86, other) in [
+            ("quiet iommu=pt", Some(("iommu=pt", true)), None),
+            ("iommu=soft,pt", Some(("iommu=pt", true)), None),
+            ("iommu=pt iommu=nopt", Some(("iommu=nopt", false)), None),
+            ("iommu.passthrough=0 iommu=pt", Some(("iommu=pt", true)), Some(("iommu.passthrough=0", false))),
+            ("iommu.passthrough=on", Some(("iommu.passthrough=1", true)), Some(("iommu.passthrough=1", true))),
+            ("iommu.passthrough=x intel_iommu=on iommu.strict=1 iommu=force", None, None),
+            ("-- iommu=pt", None, None),
+        ] {
+            let line = CommandLine::parse(text);
+            assert_eq!(line.default_domain(true), x86, "{text:?}");
+            assert_eq!(line.default_domain(false), other, "{text:?}");
         }
     }
 

@@ -136,8 +136,8 @@ impl Platform {
                 "Export with VFIO on another computer. On this one, transfer through host memory.",
             ),
             Self::Jetson => (
-                "On a Jetson only those PCIe controllers have an IOMMU that the device tree maps to the SMMU (iommu-map).",
-                "Use a device tree with such a mapping, or transfer through host memory, which the integrated GPU shares.",
+                "On a Jetson only those PCIe controllers have an IOMMU that the devicetree maps to the SMMU (iommu-map).",
+                "Use a devicetree with such a mapping, or transfer through host memory, which the integrated GPU shares.",
             ),
             Self::DgxSpark => (
                 "On a computer with NVIDIA's GB10 the IOMMU needs the driver ARM_SMMU_V3.",
@@ -149,7 +149,7 @@ impl Platform {
             ),
             Self::Board => (
                 "The kernel finds no IOMMU for PCIe on this board. If the board has none, no setting enables one.",
-                "Check the device tree for iommu-map at the PCIe controller. If it has none, use another computer to export \
+                "Check the devicetree for iommu-map at the PCIe controller. If it has none, use another computer to export \
                  with VFIO, or transfer through host memory.",
             ),
             Self::Kunpeng => return None,

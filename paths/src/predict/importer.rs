@@ -79,7 +79,7 @@ impl<'host> ImporterFacts<'host> {
         Self {
             mapping: mapping(host, topology, function),
             mask_unread: has_driver && function.dma_mask_bits.is_none(),
-            mapping_fact: mapping_fact(topology, function),
+            mapping_fact: mapping_fact(host, topology, function),
             mask: function
                 .dma_mask_bits
                 .filter(|bits| has_driver && *bits > 0)
@@ -260,7 +260,14 @@ fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
         GroupMembership::None => return Mapping::Direct,
         // The domain type of the group does not apply to the platform's own DMA operations.
         _ if legacy(host).is_some_and(LegacyDma::rejects_mmio) => return Mapping::Direct,
-        GroupMembership::Unknown => return Mapping::Unknown,
+        GroupMembership::Unknown => {
+            // Without an IOMMU, nothing translates either.
+            return if boot_default(host).is_some_and(|(_, identity)| identity) {
+                Mapping::Direct
+            } else {
+                Mapping::Unknown
+            };
+        }
         GroupMembership::Group(_) => {}
     }
     let Some(group) = topology.group_of(function) else { return Mapping::Unknown };
@@ -268,11 +275,52 @@ fn mapping(host: &Host, topology: &Topology, function: &Function) -> Mapping {
         _ if group.noiommu => Mapping::Direct,
         Some("DMA" | "DMA-FQ") => Mapping::Translated,
         Some("identity" | "unmanaged" | "blocked") => Mapping::Direct,
-        _ => Mapping::Unknown,
+        Some(_) => Mapping::Unknown,
+        None => match boot_default(host) {
+            Some((_, true)) => Mapping::Direct,
+            Some((_, false)) => Mapping::Translated,
+            None => Mapping::Unknown,
+        },
     }
 }
 
-fn mapping_fact(topology: &Topology, importer: &Function) -> String {
+/// The boot option that decides the domain types of the host, and whether the type is identity; `None` if no option decides it.
+/// The generic default of Linux 5.4 and later applies to every function, except that
+/// - functions below a port that the firmware marks as external get a translating domain,
+/// - the AMD IOMMU driver gives functions with PASID an identity domain (`amd_iommu_def_domain_type`), so that on AMD no option
+///   makes all domains translate.
+fn boot_default(host: &Host) -> Option<(&'static str, bool)> {
+    const FIRST: KernelVersion = KernelVersion { major: 5, minor: 4 };
+    let cpu = host.cpu.as_ref();
+    let may_be_x86 = cpu.is_none_or(|cpu| cpu.architecture.is_none() || cpu.is_x86());
+    let default = host.command_line.as_ref()?.default_domain(may_be_x86)?;
+    let may_be_amd = cpu.is_none_or(|cpu| cpu.vendor.as_deref() != Some("GenuineIntel") || cpu.is_guest());
+    let decides = host.kernel.is_none_or(|kernel| kernel >= FIRST) && (default.1 || !may_be_amd);
+    decides.then_some(default)
+}
+
+/// The boot option from which the domain type of a function was derived because the type itself is unknown.
+pub(super) fn derived_from(host: &Host, topology: &Topology, function: &Function) -> Option<&'static str> {
+    let is_known = match function.membership {
+        GroupMembership::None => true,
+        GroupMembership::Unknown => false,
+        GroupMembership::Group(_) => {
+            topology.group_of(function).is_some_and(|group| group.noiommu || group.domain_type.is_some())
+        }
+    };
+    if is_known || legacy(host).is_some() { None } else { boot_default(host).map(|(option, _)| option) }
+}
+
+fn mapping_fact(host: &Host, topology: &Topology, importer: &Function) -> String {
+    if let (Some(option), Some((_, identity))) = (derived_from(host, topology, importer), boot_default(host)) {
+        let kind = if identity { "identity" } else { "DMA" };
+        return match importer.membership {
+            GroupMembership::Group(number) => {
+                format!("the domain type of {} (IOMMU group {number}) is {kind} by {option}", importer.bdf)
+            }
+            _ => format!("no IOMMU translates for {}, by {option}", importer.bdf),
+        };
+    }
     match (importer.membership, topology.group_of(importer)) {
         (GroupMembership::None, _) => format!("{} has no IOMMU", importer.bdf),
         (_, Some(group)) if group.noiommu => format!("{} has no IOMMU (vfio-noiommu)", importer.bdf),

@@ -83,7 +83,7 @@ pub(super) fn unknown_of_direct_mapping(
     let mut unknown = Vec::new();
     // A mapping that the mask refuses does not depend on swiotlb.
     if host.bounce().is_none() && matches!(reach, Reach::Reached | Reach::Unknown) {
-        unknown.push("whether swiotlb=force is set (proc/cmdline)".to_owned());
+        unknown.push("whether swiotlb=force is set (/proc/cmdline)".to_owned());
     }
     if reach == Reach::Unknown && !facts.inbound_known() && host.bounce() != Some(Bounce::Forced) {
         unknown.push(format!("the inbound ranges of the host bridge of {} (dma-ranges in devicetree)", importer.bdf));

@@ -303,7 +303,7 @@ impl<'a> ReportBuilder<'a> {
             format!(" (that of Linux {}; the one of Linux {kernel} is unknown)", KernelRules::NEWEST)
         });
         let order =
-            if root.order_known { "" } else { " in the assumed order of a boot (proc/bus/pci/devices is missing)" };
+            if root.order_known { "" } else { " in the assumed order of a boot (/proc/bus/pci/devices is missing)" };
         let ids = first.ids();
         let fact = format!("{} ({ids}), the first device on root bus {bus}{order}, {fact}{newer}", first.bdf);
         (Some(first.bdf), fact)
@@ -329,7 +329,7 @@ impl<'a> ReportBuilder<'a> {
             Some(first) if self.predictor.pair(self.from, self.to).path == PathName::Refused => {
                 format!("several causes are possible, and which of them applies depends on {first}")
             }
-            Some(first) => format!("the path depends on {first}, which is not readable"),
+            Some(first) => format!("the path depends on {first}, which is unknown"),
             None => "the path depends on missing information".to_owned(),
         };
         DecidingFact { bdf, fact }

@@ -104,7 +104,7 @@ impl Explained for TreeError {
                 "Take the snapshot again, or check that it was transferred completely.",
             ),
             Self::OtherKind { instead, .. } => Explanation::uncaused(
-                "The input must be a folder with sys and proc, a snapshot, or the output of lspci.",
+                "The input must be a directory that contains sys and proc, a snapshot, or the output of lspci.",
                 (*instead).to_owned(),
             ),
             Self::Conflict { .. } => Explanation::uncaused(

@@ -49,11 +49,11 @@ pub fn rows_by_severity(comparison: &Comparison) -> Vec<&Row> {
     rows
 }
 
-/// The number of rows with each verdict, and what decides the inconclusive ones, in one line.
+/// The number of metrics of all cells with each verdict, and what decides the inconclusive ones, in one line.
 pub fn summary(comparison: &Comparison) -> String {
     let count = |verdict| comparison.cells.iter().filter(|row| row.verdict == verdict).count();
     let counts = format!(
-        "{} worse, {} better, {} the same within {} %, {} inconclusive, {} not comparable",
+        "Metrics: {} worse, {} better, {} the same within {} %, {} inconclusive, {} not comparable",
         count(Verdict::Worse),
         count(Verdict::Better),
         count(Verdict::Same),

@@ -8,8 +8,8 @@ use peerpath_report::compare::{self, Comparison, Row, Verdict};
 use crate::table::{self, Table};
 use crate::text_layout::hanging;
 
-/// The table, the cells without a computed change, the number of unchanged cells, notes, method and summary. `all`: whether the
-/// table also lists unchanged cells.
+/// The table, the cells without a computed change, the number of unchanged metrics, notes, method and summary. `all`: whether
+/// the table also lists unchanged metrics.
 pub(super) fn render(comparison: &Comparison, all: bool, width: usize) -> String {
     let is_listed = |row: &Row| all || row.verdict != Verdict::Same;
     let listed: Vec<&Row> = compare::rows_by_severity(comparison).into_iter().filter(|row| is_listed(row)).collect();
@@ -74,17 +74,18 @@ fn common_parts<'a>(rows: &[&'a Row]) -> HashSet<&'a str> {
     if rows.iter().any(|row| row.key.split('/').all(|part| common.contains(part))) { HashSet::new() } else { common }
 }
 
-/// The number of cells that did not change in any metric, in a line; empty if there are none.
+/// The number of metrics that did not change, and of their cells, in a line; empty if there are none or the table lists them.
 fn unchanged(comparison: &Comparison, all: bool) -> String {
-    let keys = |is_same: bool| {
-        let rows = comparison.cells.iter().filter(move |row| (row.verdict == Verdict::Same) == is_same);
-        rows.map(|row| row.key.as_str()).collect::<HashSet<_>>()
+    let same = || comparison.cells.iter().filter(|row| row.verdict == Verdict::Same);
+    let cells = match same().map(|row| row.key.as_str()).collect::<HashSet<_>>().len() {
+        1 => "1 cell".to_owned(),
+        count => format!("{count} cells"),
     };
-    let how = if all { "" } else { "; --all lists them" };
-    match keys(true).difference(&keys(false)).count() {
+    match same().count() {
+        _ if all => String::new(),
         0 => String::new(),
-        1 => format!("1 cell did not change{}\n", how.replace("them", "it")),
-        count => format!("{count} cells did not change{how}\n"),
+        1 => format!("1 metric of {cells} did not change; --all lists it\n"),
+        count => format!("{count} metrics of {cells} did not change; --all lists them\n"),
     }
 }
 
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_unchanged_cells_and_lists_them_on_request() {
+    fn counts_unchanged_metrics_and_lists_them_on_request() {
         let rows = vec![
             row(64, Verdict::Same, Some(0.5)),
             row(4096, Verdict::Worse, Some(50.0)),
@@ -133,9 +134,10 @@ mod tests {
         ];
         let comparison = comparison(rows);
         let text = render(&comparison, false, usize::MAX);
-        assert!(text.contains("1 cell did not change; --all lists it\n") && !text.contains("/64/"), "{text}");
+        assert!(text.contains("2 metrics of 2 cells did not change; --all lists them\n"), "{text}");
+        assert!(!text.contains("/64/") && text.contains("Metrics: 1 worse, 0 better, 2 the same"), "{text}");
         let text = render(&comparison, true, usize::MAX);
-        assert!(text.contains("1 cell did not change\n") && text.contains("/64/"), "{text}");
+        assert!(!text.contains("did not change") && text.contains("/64/"), "{text}");
     }
 
     #[test]

@@ -49,8 +49,12 @@ pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: us
             text += &paragraph(head, &format!("{}: {}", finding.subject, finding.detail), width);
         }
     }
-    let mut passed: Vec<&str> = of(findings, Status::Pass).map(|finding| finding.check).collect();
-    passed.dedup();
+    let passed: Vec<&str> = of(findings, Status::Pass).map(|finding| finding.check).collect();
+    let name = |alike: &[&str]| match alike.len() {
+        1 => alike[0].to_owned(),
+        count => format!("{} ({count})", alike[0]),
+    };
+    let passed: Vec<String> = passed.chunk_by(|one, next| one == next).map(name).collect();
     if !passed.is_empty() {
         text += &paragraph("pass", &passed.join(", "), width);
     }
@@ -60,7 +64,7 @@ pub(super) fn render(findings: &[Finding], command_line: &CommandLine, width: us
         .filter(|(count, _)| *count > 0)
         .map(|(count, status)| format!("{count} {status}"))
         .collect();
-    format!("{text}\n{}\n{}", counts.join(", "), hint(findings))
+    format!("{text}\nChecks, once per object: {}\n{}", counts.join(", "), hint(findings))
 }
 
 fn of(findings: &[Finding], status: Status) -> impl Iterator<Item = &Finding> {
@@ -143,14 +147,15 @@ mod tests {
             finding("b", Status::Unknown, "host", "Not readable."),
             finding("c", Status::Unknown, "0000:03:00.0", "Not readable."),
             Finding { cause: Some(Cause::NoIommu), ..finding("d", Status::Fail, "host", "Broken.") },
-            finding("e", Status::Pass, "host", "Good."),
+            finding("e", Status::Pass, "0000:03:00.0", "Good."),
+            finding("e", Status::Pass, "0000:04:00.0", "Good."),
         ];
         let text = render(&findings, &CommandLine::default(), usize::MAX);
         assert_eq!(
             text,
             "fail     d: Broken. [no-iommu]\n     do: Do this.\n\
              unknown  b, c (host, 0000:03:00.0): Not readable.\n     do: Do this.\n\
-             pass     a, e\n\n1 fail, 2 unknown, 2 pass\n\
+             pass     a, e (2)\n\nChecks, once per object: 1 fail, 2 unknown, 3 pass\n\
              Start at the top: a failure can cause the ones below it.\n"
         );
     }

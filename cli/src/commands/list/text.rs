@@ -14,8 +14,7 @@ pub(super) fn render(functions: &[ListedFunction], gpus: &str, all: bool, width:
     if functions.is_empty() {
         return "No PCI functions: /sys/bus/pci/devices is empty.\n".to_owned() + gpus + &forms(width);
     }
-    let listed: Vec<&ListEntry> =
-        functions.iter().filter(|function| all || function.is_usable).map(|function| &function.entry).collect();
+    let listed: Vec<&ListedFunction> = functions.iter().filter(|function| all || function.is_usable).collect();
     let mut text = if listed.is_empty() {
         "No function can be used without `peerpath bind`.\n".to_owned()
     } else {
@@ -53,7 +52,7 @@ fn forms(width: usize) -> String {
     format!("Use FUNCTION:BAR with --from.\n{}", hanging("Use", 4, &format!("{} with --to.", kinds.join(", ")), width))
 }
 
-fn table_of(entries: &[&ListEntry]) -> Table {
+fn table_of(functions: &[&ListedFunction]) -> Table {
     let mut table = Table::new(vec![
         table::text("function", 0),
         table::text("name", 2),
@@ -64,18 +63,23 @@ fn table_of(entries: &[&ListEntry]) -> Table {
         table::number("BAR", 0),
         table::number("size", 0),
         table::text("export", 0),
-        table::text("devices", 1),
+        table::text("target", 1),
+        table::text("other devices", 2),
     ]);
-    for entry in entries {
+    for function in functions {
+        let entry = &function.entry;
         let exportable = entry.bars.iter().filter(|bar| bar.exportable);
-        let mut function = Some(*entry);
+        let mut first = Some(entry);
         let mut bars: Vec<_> = exportable.map(Some).collect();
         if bars.is_empty() && !entry.devices.is_empty() {
             bars.push(None);
         }
+        let others: Vec<&str> =
+            entry.devices.iter().filter(|device| !function.targets.contains(device)).map(String::as_str).collect();
+        let joined = |names: String| Some(names).filter(|names| !names.is_empty());
         for bar in bars {
             // Only the first row of a function fills the columns about the function; the rows of its other BARs leave them empty.
-            let own = function.take();
+            let own = first.take();
             let or_dash = |text: Option<String>| own.map_or(String::new(), |_| text.unwrap_or_else(|| "-".into()));
             table.push(vec![
                 own.map_or(String::new(), |entry| entry.bdf.to_string()),
@@ -86,12 +90,22 @@ fn table_of(entries: &[&ListEntry]) -> Table {
                 or_dash(entry.numa_node.map(|node| node.to_string())),
                 bar.map_or("-".into(), |bar| bar.index.to_string()),
                 bar.map_or("-".into(), |bar| units::bytes(bar.size_bytes)),
-                if bar.is_some() { "yes" } else { "no" }.into(),
-                or_dash(Some(entry.devices.join(" "))),
+                if bar.is_some() { export(function) } else { "no" }.into(),
+                or_dash(joined(function.targets.join(" "))),
+                or_dash(joined(others.join(" "))),
             ]);
         }
     }
     table
+}
+
+/// Whether an exportable BAR of a function can be exported now.
+fn export(function: &ListedFunction) -> &'static str {
+    match (function.is_source, function.uses.is_empty()) {
+        (true, _) => "yes",
+        (false, true) => "after bind",
+        (false, false) => "in use",
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +132,9 @@ mod tests {
             bars: vec![bar],
             devices: devices.iter().map(ToString::to_string).collect(),
         };
-        ListedFunction { entry, is_usable, uses: uses.iter().map(ToString::to_string).collect() }
+        let targets = devices.iter().filter(|name| name.starts_with("verbs:")).map(ToString::to_string).collect();
+        let is_source = driver == "vfio-pci" && uses.is_empty();
+        ListedFunction { entry, is_usable, is_source, targets, uses: uses.iter().map(ToString::to_string).collect() }
     }
 
     #[test]
@@ -139,5 +155,20 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let text = render(&functions, "", true, 80);
         assert!(text.contains("0000:06:00.0") && !text.contains("--all"), "{text}");
+    }
+
+    #[test]
+    fn states_what_can_be_exported_now_and_what_is_a_target() {
+        let functions = [
+            function("0000:03:00.0", "vfio-pci", &[], true, &[]),
+            function("0000:04:00.0", "mlx5_core", &["verbs:mlx5_0", "net:eth0"], true, &["eth0 has the default route"]),
+            function("0000:06:00.0", "xhci_hcd", &[], false, &[]),
+        ];
+        let text = render(&functions, "", true, usize::MAX);
+        let ends =
+            |bdf: &str, end: &str| text.lines().any(|line| line.starts_with(bdf) && line.trim_end().ends_with(end));
+        assert!(ends("0000:03:00.0", "16 MiB  yes         -             -"), "{text}");
+        assert!(ends("0000:04:00.0", "16 MiB  in use      verbs:mlx5_0  net:eth0"), "{text}");
+        assert!(ends("0000:06:00.0", "16 MiB  after bind  -             -"), "{text}");
     }
 }

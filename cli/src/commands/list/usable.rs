@@ -9,6 +9,10 @@ pub(super) struct ListedFunction {
     pub(super) entry: ListEntry,
     /// Whether it can be a source or a target without `bind`.
     pub(super) is_usable: bool,
+    /// Whether it can be a source without `bind`, if it has an exportable BAR.
+    pub(super) is_source: bool,
+    /// What `--to` accepts for it.
+    pub(super) targets: Vec<String>,
     /// Uses of the function, as clauses. Empty if it is not in use, and for a snapshot.
     pub(super) uses: Vec<String>,
 }
@@ -20,10 +24,14 @@ pub(super) fn functions(tree: &Tree, inventory: &Inventory, entries: Vec<ListEnt
     let function = |entry: ListEntry| {
         let is_vfio = tree.has_vfio_driver(entry.bdf);
         let uses = host.as_ref().map(|host| uses_of(tree, host, &entry, is_vfio)).unwrap_or_default();
-        let is_device = nvidia.contains(&entry.bdf) || is_target(&entry);
-        let is_open = is_vfio && !uses.is_empty();
-        let is_usable = is_device || (is_vfio && !is_open) || (entry.driver.is_none() && uses.is_empty());
-        ListedFunction { entry, is_usable, uses }
+        // A run binds a function without a driver itself.
+        let is_source = uses.is_empty() && (is_vfio || entry.driver.is_none());
+        let mut targets: Vec<String> = entry.devices.iter().filter(|device| is_target(device)).cloned().collect();
+        let is_usable = is_source || !targets.is_empty() || nvidia.contains(&entry.bdf);
+        if is_source {
+            targets.push(format!("iommufd:{}", entry.bdf));
+        }
+        ListedFunction { entry, is_usable, is_source, targets, uses }
     };
     let mut functions: Vec<_> = entries.into_iter().map(function).collect();
     // The sort is stable: functions stay ordered by address.
@@ -31,9 +39,9 @@ pub(super) fn functions(tree: &Tree, inventory: &Inventory, entries: Vec<ListEnt
     functions
 }
 
-/// Whether a device of the function can import memory with the current driver.
-fn is_target(entry: &ListEntry) -> bool {
-    entry.devices.iter().any(|device| device.starts_with("verbs:") || device.starts_with("cuda:"))
+/// Whether a device can import memory with the current driver.
+fn is_target(device: &str) -> bool {
+    device.starts_with("verbs:") || device.starts_with("cuda:")
 }
 
 /// A use that cannot be read, e.g. without root, is not listed.

@@ -3,20 +3,21 @@
 use peerpath_bench::failure::Failure;
 use peerpath_paths::{Bdf, Inventory, PathReport, Request, printable};
 
-use super::NO_PAIRS;
 use super::gpu_rules::GpuRules;
-use super::reasons::Reasons;
+use super::reasons::{Reasons, UNKNOWN_FACTS};
+use super::{NO_PAIRS, remaining_blockers};
 use crate::table::{self, Table};
 use crate::terminal::{self, print as print_text, stream};
 
 /// Prints the pairs of one exporter, of one importer, or of all. `facts` adds the deciding fact to each line; otherwise the
-/// reasons are grouped below the list.
+/// reasons are grouped below the list. `remedy`: how to supply unknown facts.
 pub(super) fn print(
     inventory: &Inventory,
     from: Option<Bdf>,
     to: Option<Bdf>,
     request: Request,
     facts: bool,
+    remedy: &'static str,
 ) -> Result<(), Failure> {
     let width = terminal::width();
     // The list omits pairs of a function with itself; the JSON output has them.
@@ -43,12 +44,14 @@ pub(super) fn print(
     let layout = sample.layout(width);
     stream(|out| {
         out.write_all(layout.header().as_bytes())?;
-        let mut reasons = Reasons::default();
+        let mut reasons = Reasons::new(remedy);
+        let mut bound_by_run = false;
         let mut unknown = false;
         let mut rules = GpuRules::default();
         for report in pairs(from, to) {
             out.write_all(layout.row(&row(inventory, &report, facts)).as_bytes())?;
             rules.add(report.rule);
+            bound_by_run |= remaining_blockers(inventory, &report).len() < report.blockers.len();
             if facts {
                 unknown |= !report.unknown.is_empty();
             } else {
@@ -56,11 +59,14 @@ pub(super) fn print(
             }
         }
         if facts {
-            let hint = if unknown { "Some facts are unknown. The details of a pair list them.\n" } else { "" };
-            write!(out, "\n{hint}")?;
+            let hint = format!("{UNKNOWN_FACTS}{remedy}\n");
+            write!(out, "\n{}", if unknown { &hint } else { "" })?;
         } else {
             let text = reasons.render(|bdf| bdf.to_string(), |path| path.to_string(), width.clamp(40, 120));
             write!(out, "\n{text}\n")?;
+        }
+        if bound_by_run {
+            writeln!(out, "`peerpath run` binds exporters without a driver to vfio-pci.")?;
         }
         let rules = rules.render(width.clamp(40, 120));
         writeln!(out, "{rules}For the details of a pair, use --from BDF --to BDF.")
@@ -69,7 +75,7 @@ pub(super) fn print(
 
 fn row(inventory: &Inventory, report: &PathReport, facts: bool) -> Vec<String> {
     let devices = inventory.topology.function(report.to).map(|function| function.devices.join(" "));
-    let blockers: Vec<_> = report.blockers.iter().map(|cause| cause.as_str()).collect();
+    let blockers: Vec<_> = remaining_blockers(inventory, report).iter().map(|cause| cause.as_str()).collect();
     let mut row = vec![
         report.from.to_string(),
         report.to.to_string(),

@@ -6,7 +6,7 @@ use peerpath_paths::{
 
 use super::gpu_rules::GpuRules;
 use super::reasons::Reasons;
-use super::{NO_PAIRS, short};
+use super::{NO_PAIRS, run_binds, short};
 use crate::text_layout::hanging;
 
 /// Width if standard output is not a terminal.
@@ -21,13 +21,13 @@ const FUNCTION_GROUPS: usize = 1024;
 /// Maximum number of functions if the host has no function of an [`EndpointKind`].
 const OTHERS: usize = 64;
 
-/// The matrix as text, for a terminal with `width` columns.
-pub(super) fn text(inventory: &Inventory, request: Request, width: usize) -> String {
+/// The matrix as text, for a terminal with `width` columns. `remedy`: how to supply unknown facts.
+pub(super) fn text(inventory: &Inventory, request: Request, remedy: &'static str, width: usize) -> String {
     let width = if width == usize::MAX { DEFAULT_WIDTH } else { width.clamp(60, 200) };
     let predictor = inventory.predictor(request);
     let Some(selection) = Selection::of(inventory, &predictor) else { return NO_PAIRS.to_owned() };
     let matrix = predictor.matrix(&selection.functions, FUNCTION_GROUPS);
-    let mut reasons = Reasons::default();
+    let mut reasons = Reasons::new(remedy);
     for reason in matrix.reasons() {
         reasons.add(&predictor.report(&reason.example), reason.pairs);
     }
@@ -322,9 +322,13 @@ fn words(matrix: &PathMatrix) -> String {
 fn blocked(predictor: &Predictor<'_>, names: &Names<'_>, functions: &[Bdf], width: usize) -> String {
     let exporters: Vec<Bdf> = predictor.exporters().filter(|bdf| functions.binary_search(bdf).is_ok()).collect();
     let mut parts = Vec::new();
+    let mut bound_by_run = Vec::new();
     for cause in Cause::ALL {
-        let exporting = exporters.iter().filter(|bdf| predictor.exporter_blockers(**bdf).contains(cause));
-        parts.extend(part(*cause, names, &exporting.copied().collect::<Vec<_>>(), exporters.len(), "exporter"));
+        let exporting = exporters.iter().filter(|bdf| predictor.exporter_blockers(**bdf).contains(cause)).copied();
+        let is_bound_by_run = |bdf: &Bdf| *cause == Cause::DriverNotVfio && run_binds(names.inventory, *bdf);
+        let (binding, exporting): (Vec<Bdf>, Vec<Bdf>) = exporting.partition(is_bound_by_run);
+        parts.extend(part(*cause, names, &exporting, exporters.len(), "exporter"));
+        bound_by_run.extend(binding);
         // GPU drivers accept importers that VFIO rejects.
         let importing = |rule| -> Vec<Bdf> {
             let blocked =
@@ -341,14 +345,18 @@ fn blocked(predictor: &Predictor<'_>, names: &Names<'_>, functions: &[Bdf], widt
             parts.extend(part.map(|part| format!("{part}, for BARs that VFIO exports")));
         }
     }
-    if parts.is_empty() {
-        return String::new();
+    let mut text = String::new();
+    if !parts.is_empty() {
+        let line = format!(
+            "Blocked on every path: {}. Run `peerpath doctor --from BDF --to BDF` for the remedies.",
+            parts.join("; ")
+        );
+        text += &hanging("", 2, &line, width);
     }
-    let text = format!(
-        "Blocked on every path: {}. Run `peerpath doctor --from BDF --to BDF` for the remedies.",
-        parts.join("; ")
-    );
-    hanging("", 2, &text, width)
+    if let Some(list) = list(names, &bound_by_run, exporters.len(), "exporter") {
+        text += &hanging("", 2, &format!("Without a driver: {list}. `peerpath run` binds them to vfio-pci."), width);
+    }
+    text
 }
 
 fn rule_of(inventory: &Inventory, bdf: Bdf) -> ExporterRule {
@@ -356,14 +364,19 @@ fn rule_of(inventory: &Inventory, bdf: Bdf) -> ExporterRule {
 }
 
 fn part(cause: Cause, names: &Names<'_>, blocked: &[Bdf], all: usize, role: &str) -> Option<String> {
+    list(names, blocked, all, role).map(|list| format!("{cause} ({list})"))
+}
+
+/// Some of `all` exporters or importers; `None` without functions.
+fn list(names: &Names<'_>, functions: &[Bdf], all: usize, role: &str) -> Option<String> {
     const SHOWN: usize = 3;
-    let list = blocked.iter().take(SHOWN).map(|bdf| names.short(*bdf)).collect::<Vec<_>>().join(", ");
-    Some(match blocked.len() {
+    let list = functions.iter().take(SHOWN).map(|bdf| names.short(*bdf)).collect::<Vec<_>>().join(", ");
+    Some(match functions.len() {
         0 => return None,
-        count if count == all => format!("{cause} (every {role})"),
-        1 => format!("{cause} ({role} {list})"),
-        count if count <= SHOWN => format!("{cause} ({role}s {list})"),
-        count => format!("{cause} ({role}s {list} and {} more)", count - SHOWN),
+        count if count == all => format!("every {role}"),
+        1 => format!("{role} {list}"),
+        count if count <= SHOWN => format!("{role}s {list}"),
+        count => format!("{role}s {list} and {} more", count - SHOWN),
     })
 }
 

@@ -9,6 +9,9 @@ use crate::text_layout::hanging;
 /// Maximum number of groups. Further reasons are counted, not listed.
 const LIMIT: usize = 12;
 
+/// Printed if missing information may change a prediction.
+pub(super) const UNKNOWN_FACTS: &str = "Some facts are unknown. The details of a pair list them.";
+
 /// The reasons of several pairs.
 #[derive(Default)]
 pub(super) struct Reasons {
@@ -18,6 +21,8 @@ pub(super) struct Reasons {
     others: u64,
     /// Whether missing information may change a prediction.
     unknown: bool,
+    /// How to supply unknown facts, as sentences after a space.
+    remedy: &'static str,
 }
 
 /// Pairs with the same reason, and one of them as an example.
@@ -31,6 +36,10 @@ struct Reason {
 }
 
 impl Reasons {
+    pub(super) fn new(remedy: &'static str) -> Self {
+        Self { remedy, ..Self::default() }
+    }
+
     /// Adds `pairs` pairs with the same reason. `report` explains one of them as the example.
     pub(super) fn add(&mut self, report: &PathReport, pairs: u64) {
         self.unknown |= !report.unknown.is_empty();
@@ -73,7 +82,7 @@ impl Reasons {
             text += &format!("  {} pairs have other reasons.\n", self.others);
         }
         if self.unknown {
-            text += "  Some facts are unknown. The details of a pair list them.\n";
+            text += &hanging("", 2, &format!("{UNKNOWN_FACTS}{}", self.remedy), width);
         }
         text
     }

@@ -3,6 +3,7 @@
 use super::{ReportBuilder, WITHOUT_FREE_RANGE};
 use crate::link_security::LinkSecurity;
 use crate::placement::Placement;
+use crate::predict::importer::derived_from;
 use crate::route_facts::{RouteFact, route_facts};
 use crate::{Bounce, Cause, ExporterRule, Function, GroupMembership, PathName, Platform, boot_option};
 
@@ -35,7 +36,7 @@ impl ReportBuilder<'_> {
             change.extend(placement.change().filter(|_| path != PathName::Unknown));
         }
         let group = match self.function(self.to).membership {
-            GroupMembership::Group(number) => format!(" (sys/kernel/iommu_groups/{number}/type)"),
+            GroupMembership::Group(number) => format!(" (/sys/kernel/iommu_groups/{number}/type)"),
             _ => String::new(),
         };
         match (path, cause) {
@@ -143,6 +144,14 @@ impl ReportBuilder<'_> {
             notes.push("swiotlb=force does not affect a translated domain".to_owned());
         }
         notes.extend(self.pair_notes());
+        let host = self.predictor.host;
+        if let Some(option) = derived_from(host, self.topology(), importer).filter(|_| through_root) {
+            notes.push(format!(
+                "the domain type of {} is derived from {option}; /sys/kernel/iommu_groups on the host shows whether it was \
+                 changed after boot, or differs because the firmware marks a port as external",
+                importer.bdf
+            ));
+        }
         notes
     }
 }

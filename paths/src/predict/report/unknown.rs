@@ -50,7 +50,7 @@ impl ReportBuilder<'_> {
         match (trust.processor, &self.predictor.host.cpu, self.predictor.host.kernel) {
             (None, Some(cpu), Some(kernel)) if cpu.trusted_for_p2p() == Some(true) => unknown
                 .push(format!("whether Linux {kernel} trusts the host bridges of AMD processors, as newer kernels do")),
-            (None, ..) => unknown.push("the processor (proc/cpuinfo)".to_owned()),
+            (None, ..) => unknown.push("the processor (/proc/cpuinfo)".to_owned()),
             (Some(_), ..) => {}
         }
         if trust.listed(from, to).is_some() {
@@ -61,7 +61,7 @@ impl ReportBuilder<'_> {
             let bus = format!("{:04x}:{:02x}", root.segment, root.bus);
             match root.possible_first.as_slice() {
                 [_, _, ..] => {
-                    unknown.push(format!("which device is the first on root bus {bus} (proc/bus/pci/devices)"))
+                    unknown.push(format!("which device is the first on root bus {bus} (/proc/bus/pci/devices)"))
                 }
                 [first] => unknown
                     .push(format!("whether {first}, the first device on root bus {bus}, is in the kernel's P2PDMA allowlist of host bridges")),
@@ -76,7 +76,7 @@ impl ReportBuilder<'_> {
         if facts.mapping == Mapping::Unknown {
             unknown.push(match importer.membership {
                 GroupMembership::Group(number) => {
-                    format!("the domain type of {} (sys/kernel/iommu_groups/{number}/type)", importer.bdf)
+                    format!("the domain type of {} (/sys/kernel/iommu_groups/{number}/type)", importer.bdf)
                 }
                 _ => format!("the IOMMU group of {}", importer.bdf),
             });
