@@ -1,8 +1,8 @@
 //! Adds the cells of a run to an earlier result. A result records one program and one environment for all its cells, so both
 //! runs must have the same.
 //!
-//! Cells that the earlier result contains are not measured again, so that the same command completes an interrupted run. Those that
-//! did not pass, or lack repeats, are measured again. The old record of a cell is kept until the new one replaces it.
+//! Cells that the earlier result contains are not measured again, so that the same command completes an interrupted run. Those
+//! that did not pass, or lack repeats, are measured again. The old record of a cell is kept until the new one replaces it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -9,8 +9,8 @@ use crate::saved::{SavedCell, SavedSource, SavedTarget};
 /// Maximum number of ranges in the name of a cell.
 const MAX_NAMED_RANGES: usize = 4;
 
-/// Properties that identify a measurement. The path is the requested path: a cell that passed took it, and another cell would have
-/// taken it. Without a request it is the observed path, or else the predicted one.
+/// Properties that identify a measurement. The path is the requested path: a cell that passed took it, and another cell would
+/// have taken it. Without a request it is the observed path, or else the predicted one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) source: SavedSource,
@@ -56,8 +56,8 @@ impl Key {
         self.source.ranges.clear();
     }
 
-    /// The key of a cell without the properties that it records only if it passed. A cell that did not ask for a path may not record
-    /// one.
+    /// The key of a cell without the properties that it records only if it passed. A cell that did not ask for a path may not
+    /// record one.
     pub(super) fn bare(cell: &SavedCell) -> Self {
         let mut key = Self::of(cell);
         key.remove_what_only_passed_cells_record();
