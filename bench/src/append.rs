@@ -1,5 +1,8 @@
 //! Adds the cells of a run to an earlier result. A result records one program and one environment for all its cells, so both
 //! runs must have the same.
+//!
+//! Cells that the earlier result contains are not measured again, so that the same command completes an interrupted run. Those
+//! that did not pass, or lack repeats, are measured again. The old record of a cell is kept until the new one replaces it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -9,7 +12,7 @@ use peerpath_paths::{Explained, Explanation, Severity, limit_of_open_files, sent
 use serde_json::{Map, Value};
 
 use crate::plan::MOST_CELLS;
-use crate::result::{AppendedRun, DeviceRecord, Environment, RunResult};
+use crate::result::{AppendedRun, Cell, DeviceRecord, Environment, Outcome, RunResult};
 
 /// Maximum length of a result, in bytes. `peerpath-report` has the same limit.
 const MAX_FILE_BYTES: u64 = 512 << 20;
@@ -41,18 +44,13 @@ enum Reason {
     Invalid(#[from] serde_json::Error),
     #[error("this run differs from the one that wrote the file: {}", .0.join("; "))]
     Different(Vec<String>),
-    #[error("it contains {count} of the cells already, e.g. {first}")]
-    Repeated { count: usize, first: String },
     #[error("it has {earlier} cells, this plan has {new}, and a result has at most {MOST_CELLS}")]
     TooMany { earlier: usize, new: usize },
 }
 
 impl Explained for AppendError {
     fn explanation(&self) -> Explanation {
-        let remedy = match &self.reason {
-            Reason::Repeated { .. } => "Choose values that the result does not contain, or save to another directory.",
-            _ => "Save to another directory. A report can show several results.",
-        };
+        let remedy = "Save to another directory. A report can show several results.";
         Explanation::uncaused(sentence(&self.reason.to_string()), remedy)
     }
     fn severity(&self) -> Severity {
@@ -60,18 +58,34 @@ impl Explained for AppendError {
     }
 }
 
-/// Reads the result in `file` and adds a run to it. `now` is the result of that run, still without cells. `ids` are the
-/// identifiers of its cells, and `device` returns the current facts about a function.
+/// Identifiers of the cells of a plan that an earlier result contains.
+#[derive(Debug, Default)]
+pub(crate) struct Earlier {
+    /// Cells that passed with all repeats: the run skips them.
+    pub(crate) complete: HashSet<String>,
+    /// Cells that did not pass or lack repeats: the run measures them again and replaces their records.
+    pub(crate) incomplete: HashSet<String>,
+}
+
+/// Cells of a plan.
+pub(crate) struct Planned<'a> {
+    /// Their identifiers.
+    pub(crate) ids: &'a [String],
+    /// Number of repeats of each.
+    pub(crate) repeats: u32,
+}
+
+/// Reads the result in `file` and adds a run to it. `now` is the result of that run, still without cells. `device` returns the
+/// current facts about a function.
 ///
 /// # Errors
-/// The file is not a result that this version of the program wrote on this host in its current state, or contains a cell of the
-/// plan, or has too many cells.
+/// The file is not a result that this version of the program wrote on this host in its current state, or has too many cells.
 pub(crate) fn continued(
     file: &Path,
     now: RunResult,
-    ids: &[String],
+    planned: &Planned<'_>,
     device: impl Fn(&DeviceRecord) -> DeviceRecord,
-) -> Result<RunResult, AppendError> {
+) -> Result<(RunResult, Earlier), AppendError> {
     let refused = |reason| AppendError { file: file.to_owned(), reason };
     let read = || Ok::<RunResult, Reason>(serde_json::from_slice(&input_file::read(file, MAX_FILE_BYTES)?)?);
     let mut result = read().map_err(refused)?;
@@ -79,16 +93,20 @@ pub(crate) fn continued(
     if !differences.is_empty() {
         return Err(refused(Reason::Different(differences)));
     }
-    let known: HashSet<&str> = result.cells.iter().map(|cell| cell.id.as_str()).collect();
-    let repeated: Vec<&String> = ids.iter().filter(|id| known.contains(id.as_str())).collect();
-    if let [first, ..] = repeated[..] {
-        return Err(refused(Reason::Repeated { count: repeated.len(), first: first.clone() }));
+    let ids: HashSet<&String> = planned.ids.iter().collect();
+    let is_complete = |cell: &Cell| cell.outcome == Outcome::Passed && cell.repeats.len() >= planned.repeats as usize;
+    let mut earlier = Earlier::default();
+    for cell in result.cells.iter().filter(|cell| ids.contains(&cell.id)) {
+        let list = if is_complete(cell) { &mut earlier.complete } else { &mut earlier.incomplete };
+        list.insert(cell.id.clone());
     }
-    if result.cells.len().saturating_add(ids.len()) > MOST_CELLS {
-        return Err(refused(Reason::TooMany { earlier: result.cells.len(), new: ids.len() }));
+    let new = ids.len() - earlier.complete.len() - earlier.incomplete.len();
+    if result.cells.len().saturating_add(new) > MOST_CELLS {
+        return Err(refused(Reason::TooMany { earlier: result.cells.len(), new }));
     }
     result.appended.push(AppendedRun { first_cell: result.cells.len(), run: now.run });
-    Ok(result)
+    result.environment.emulated |= now.environment.emulated;
+    Ok((result, earlier))
 }
 
 /// Differences between an earlier result and the current run, as clauses for an error.
@@ -203,10 +221,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("result.json");
         std::fs::write(&file, earlier).unwrap();
-        continued(&file, now, &["a cell".to_owned()], |_| device(name)).map_err(|error| {
-            let Explanation { why, .. } = error.explanation();
-            why
-        })
+        let planned = Planned { ids: &["a cell".to_owned()], repeats: 1 };
+        let continued = continued(&file, now, &planned, |_| device(name));
+        continued.map(|(result, _)| result).map_err(|error| error.explanation().why)
     }
 
     #[test]

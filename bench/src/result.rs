@@ -38,6 +38,17 @@ impl RunResult {
         self.appended.last_mut().map_or(&mut self.run, |appended| &mut appended.run)
     }
 
+    /// Removes the cell with this identifier that an earlier run measured, if there is one. Returns whether there was.
+    pub(crate) fn remove_earlier(&mut self, id: &str) -> bool {
+        let Some(last) = self.appended.last() else { return false };
+        let Some(at) = self.cells.iter().take(last.first_cell).position(|cell| cell.id == id) else { return false };
+        self.cells.remove(at);
+        for run in self.appended.iter_mut().filter(|run| run.first_cell > at) {
+            run.first_cell -= 1;
+        }
+        true
+    }
+
     /// The cells of the last run.
     pub fn last_cells(&self) -> &[Cell] {
         let first = self.appended.last().map_or(0, |appended| appended.first_cell);
@@ -133,7 +144,8 @@ pub struct Environment {
 pub struct DeviceRecord {
     /// Address of the function.
     pub bdf: Bdf,
-    /// Other facts: `name`, `driver`, `firmware`, `numa_node`, `link`, `iommu_group`, `domain_type`, `acs`, `ats`.
+    /// Other facts at the start of the run: `name`, `driver`, `firmware`, `numa_node`, `link`, `iommu_group`, `domain_type`,
+    /// `acs`, `ats`. The evidence of a cell lists the changes that were made for it.
     #[serde(flatten)]
     pub facts: BTreeMap<String, serde_json::Value>,
 }

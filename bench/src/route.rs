@@ -40,6 +40,11 @@ impl Routes {
         self.inventory = Inventory::read(&Tree::live());
     }
 
+    /// The PCI function of a target. `None` if the target has none or it is unknown.
+    pub fn function_under(&self, target: &str) -> Option<Bdf> {
+        self.inventory.function_under(target)
+    }
+
     /// The PCI function of a target, and the functions whose ACS settings decide the path from `from` to the target. `None` if
     /// `from` does not exist or the target has no PCI function.
     pub fn acs_functions(&mut self, from: Bdf, target: &str) -> Option<(Bdf, Vec<Bdf>)> {

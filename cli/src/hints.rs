@@ -73,6 +73,13 @@ const HINTS: &[Hint] = &[
         sentence: "See `peerpath list` for the BARs that can be exported.",
     },
     Hint {
+        causes: &[Cause::Removed],
+        topic: "bind it again",
+        commands: OPENING,
+        names: "peerpath bind",
+        sentence: "`peerpath bind BDF` binds a function to vfio-pci.",
+    },
+    Hint {
         causes: &[Cause::NoIommu, Cause::Noiommu, Cause::LegacyDmaOps, Cause::KernelTooOld],
         topic: "",
         commands: OPENING,

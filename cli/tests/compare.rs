@@ -451,3 +451,44 @@ fn names_each_difference_between_the_runs() {
     ];
     assert_eq!(notes, expected);
 }
+
+#[test]
+fn a_waived_cell_is_matched_by_the_path_that_it_asked_for() {
+    let with_path = |asked: &str, outcome: &str| {
+        let mut cell = cell("write", 4096);
+        cell["path"]["asked"] = json!(asked);
+        cell["path"]["predicted"] = json!("host-bridge-translated");
+        cell["path"]["observed"] = json!(if outcome == "passed" { asked } else { "unknown" });
+        cell["outcome"] = json!(outcome);
+        if outcome == "passed" {
+            repeat_latency(&mut cell, &[vec![2000; 200], vec![2010; 200], vec![1990; 200]]);
+        } else {
+            cell["mechanism"] = Value::Null;
+            cell["reason"] = json!("the NIC is in use");
+        }
+        cell
+    };
+    let (translated, bypass) = ("host-bridge-translated", "host-bridge-bypass");
+    let base = result(&[with_path(translated, "passed"), with_path(bypass, "waived")]);
+    let new = result(&[with_path(translated, "passed"), with_path(bypass, "passed")]);
+    for (base, new) in [(&base, &new), (&new, &base)] {
+        let found = compared(base, new, OPTIONS).unwrap();
+        assert!(found.cells.iter().all(|row| !row.why.contains("only in")), "{found:?}");
+        let keys: Vec<_> = found.cells.iter().map(|row| row.key.as_str()).collect();
+        assert!(keys.iter().any(|key| key.contains(&format!("/{bypass}/"))), "{keys:?}");
+    }
+    // Neither passed in one of the results: each is matched with the cell that asked for the same path.
+    let neither = result(&[with_path(translated, "waived"), with_path(bypass, "waived")]);
+    let found = compared(&neither, &new, OPTIONS).unwrap();
+    assert!(found.cells.iter().all(|row| !row.why.contains("only in")), "{found:?}");
+}
+
+#[test]
+fn a_result_without_cells_is_comparable() {
+    let mut killed = result(&[]);
+    killed["environment"] = json!({"emulated": false, "soft_rdma": false, "devices": []});
+    let mut new = result(&[cell("write", 4096)]);
+    new["environment"]["emulated"] = json!(true);
+    let found = compared(&killed, &new, OPTIONS).unwrap();
+    assert!(found.cells.iter().all(|row| row.verdict == Verdict::Incomparable), "{found:?}");
+}

@@ -391,3 +391,11 @@ fn junit_has_a_test_case_per_cell_and_openmetrics_has_base_units() {
     assert_eq!(metrics.lines().filter(passed).count(), 1);
     assert!(metrics.ends_with("# EOF\n"));
 }
+
+#[test]
+fn states_that_a_killed_run_has_no_cells() {
+    let [page, markdown, _] = documents(&result(&[]));
+    for text in [&page, &markdown] {
+        has(text, &["1 result without cells", "the run ended before its first cell did"]);
+    }
+}

@@ -74,12 +74,17 @@ pub(super) fn unopened(source: &Source) -> Origin {
     }
 }
 
-/// Number of ranges that the kernel maps as one buffer.
+/// Number of ranges that the kernel maps as one buffer: those that the cell exports, not all of the source.
 pub(super) fn mapped_at_once(origin: &Origin, spec: &CellSpec) -> usize {
-    match spec.mechanism {
-        Mechanism::MrPerRange => 1,
-        Mechanism::Auto => origin.ranges.len().max(spec.ranges.unwrap_or(1) as usize).max(1),
-    }
+    let count = match ExportSpec::of(origin, spec) {
+        Ok(ExportSpec::Front(length_bytes)) => origin.front(length_bytes).len(),
+        Ok(ExportSpec::Ranges(ranges, Packing::OneDmaBuf)) => ranges.len(),
+        Ok(ExportSpec::Ranges(_, Packing::DmaBufPerRange)) => 1,
+        // The source cannot be split, or its length is unknown.
+        Err(_) if spec.mechanism == Mechanism::MrPerRange => 1,
+        Err(_) => spec.ranges.unwrap_or(1) as usize,
+    };
+    count.max(1)
 }
 
 #[cfg(test)]
@@ -169,5 +174,14 @@ mod tests {
         assert_eq!(mapped_at_once(&origin, &write), 1);
         assert_eq!(mapped_at_once(&origin, &spec(Op::Write, 64, None, Mechanism::Auto)), 2);
         assert_eq!(mapped_at_once(&bar(&[]), &spec(Op::Write, 64, 8, Mechanism::Auto)), 8);
+        assert_eq!(mapped_at_once(&bar(&[]), &spec(Op::Write, 64, None, Mechanism::Auto)), 1);
+    }
+
+    #[test]
+    fn counts_the_ranges_that_the_cell_exports_and_not_those_of_the_source() {
+        let origin = bar(&[(0, 0x10000), (0x40000, 0x10000)]);
+        let of = |size_bytes, ranges| mapped_at_once(&origin, &spec(Op::Register, size_bytes, ranges, Mechanism::Auto));
+        assert_eq!((of(0x1000, None), of(0x10000, None), of(0x11000, None), of(0x100000, None)), (1, 1, 2, 2));
+        assert_eq!(of(0x1000, Some(1)), 1);
     }
 }

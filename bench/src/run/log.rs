@@ -6,10 +6,12 @@ use peerpath_paths::Tree;
 
 use super::Progress;
 use super::context::Context;
+use crate::append::Earlier;
 use crate::cpus;
 use crate::environment::mark_stand_in;
 use crate::failure::Failure;
-use crate::result::{CellPath, RunResult};
+use crate::plan::{CellSpec, Leg, Plan};
+use crate::result::{Cell, CellPath, RunResult};
 use crate::route::Routes;
 use crate::store::Store;
 
@@ -18,12 +20,30 @@ pub(super) struct Log<'a> {
     pub(super) result: RunResult,
     pub(super) store: Store,
     pub(super) progress: &'a mut dyn Progress,
+    /// Cells of the plan that the result contained before this run.
+    pub(super) earlier: Earlier,
+    /// Returns the identifier of a cell.
+    pub(super) id: fn(Leg<'_>, &CellSpec) -> String,
 }
 
 impl Log<'_> {
     /// Saves the current result.
     pub(super) fn save(&self) -> Result<(), Failure> {
         Ok(self.store.save(&self.result)?)
+    }
+
+    /// The cells of a leg that this run measures, in the order of the plan.
+    pub(super) fn cells(&self, plan: &Plan, leg: Leg<'_>) -> Vec<CellSpec> {
+        let mut cells = plan.cells(leg);
+        if !self.earlier.complete.is_empty() {
+            cells.retain(|spec| !self.earlier.complete.contains(&(self.id)(leg, spec)));
+        }
+        cells
+    }
+
+    /// Removes the earlier record of a cell, which `cell` replaces. Returns whether there was one.
+    pub(super) fn remove_earlier(&mut self, cell: &Cell) -> bool {
+        self.earlier.incomplete.remove(&cell.id) && self.result.remove_earlier(&cell.id)
     }
 
     /// Adds the PCI functions of source and target to the result.

@@ -26,18 +26,19 @@ use peerpath_importers::Availability;
 use peerpath_paths::{Cause, Severity};
 use quanta::Clock;
 
-use crate::append::{self, AppendError};
+use crate::append::{self, AppendError, Earlier, Planned};
 use crate::cpus;
 use crate::environment::{Host, utc_now};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::peer::client::Client;
-use crate::plan::Plan;
+use crate::plan::{CellSpec, Leg, Plan};
 use crate::result::{Cell, Environment, Run, RunResult, SCHEMA_VERSION, Tool};
 use crate::route::Routes;
 use crate::store::{Destination, Existing, Store};
 use cell_error::existing;
 use context::Context;
+use export_spec::unopened;
 use log::Log;
 use removed::Removed;
 pub use server::Server;
@@ -46,6 +47,8 @@ pub use server::Server;
 pub trait Progress {
     /// Reports the file that the result is saved to, before the first cell.
     fn saving(&mut self, _file: &Path) {}
+    /// Reports the number of cells that the run skips, because the result to which it adds its cells contains them.
+    fn skipping(&mut self, _cells: usize) {}
     /// Reports that a repeat of a cell begins. `what` describes the cell in one line. `repeat` is the index of the repeat.
     fn begin(&mut self, what: &str, repeat: u32);
     /// Reports that a repeat of a cell ended and that the result is saved. `left` is the number of repeats of this cell that
@@ -112,9 +115,11 @@ impl Runner<'_> {
         self.check_names()?;
         // Create the folder only after all checks: a run with a mistyped name must not replace an earlier result.
         let store = Store::create(self.destination)?;
-        let result = self.start(&store)?;
+        let id = if self.peer.is_some() { record::id_with_peer } else { record::id };
+        let (result, earlier) = self.start(&store, id)?;
         progress.saving(&store.path());
-        let mut log = Log { result, store, progress };
+        progress.skipping(earlier.complete.len());
+        let mut log = Log { result, store, progress, earlier, id };
         log.save()?;
         let clock = Clock::new();
         let Self { plan, open, changes, interrupt, host, routes, peer, .. } = self;
@@ -122,6 +127,9 @@ impl Runner<'_> {
         let limit = plan.limit(0);
         let context = Context { plan, open, changes, interrupt, host, clock: &clock, limit, removed: &removed };
         for leg in context.plan.legs() {
+            if log.cells(plan, leg).is_empty() {
+                continue;
+            }
             let flow = match peer {
                 None => local::run_leg(context, leg, routes, &mut log)?,
                 Some(peer) => remote::run_leg(context, peer, leg, routes, &mut log)?,
@@ -164,19 +172,31 @@ impl Runner<'_> {
     }
 
     /// The result before the first cell of this run.
-    fn start(&self, store: &Store) -> Result<RunResult, AppendError> {
+    fn start(&self, store: &Store, id: fn(Leg<'_>, &CellSpec) -> String) -> Result<(RunResult, Earlier), AppendError> {
         let result = self.empty_result();
         if !matches!(self.destination, Destination::Folder(_, Existing::Append)) || !store.has_result() {
-            return Ok(result);
+            return Ok((result, Earlier::default()));
         }
-        let id = if self.peer.is_some() { record::id_with_peer } else { record::id };
         let of_leg = |leg| self.plan.cells(leg).into_iter().map(move |spec| id(leg, &spec));
         let ids: Vec<String> = self.plan.legs().flat_map(of_leg).collect();
-        append::continued(&store.path(), result, &ids, |device| self.routes.device(device.bdf, None))
+        let planned = Planned { ids: &ids, repeats: self.plan.repeats() };
+        append::continued(&store.path(), result, &planned, |device| self.routes.device(device.bdf, None))
+    }
+
+    /// Whether a function of the plan on this host is emulated, as far as that is known before the functions are opened.
+    fn is_emulated(&self) -> bool {
+        let on_this_host = if self.peer.is_none() { &self.plan.sources } else { &self.plan.far };
+        let sources = on_this_host.iter().filter_map(|source| unopened(source).bdf);
+        let targets = self.plan.targets.iter().filter_map(|target| {
+            let held = target.importer.vfio_function(&target.address);
+            held.or_else(|| self.routes.function_under(&target.to_string()))
+        });
+        sources.chain(targets).any(|bdf| self.host.is_emulated(bdf))
     }
 
     fn empty_result(&self) -> RunResult {
         let started_at = utc_now();
+        let environment = self.host.environment();
         RunResult {
             schema_version: SCHEMA_VERSION,
             tool: self.tool.clone(),
@@ -191,7 +211,8 @@ impl Runner<'_> {
             appended: Vec::new(),
             environment: Environment {
                 peer: self.peer.map(|peer| Box::new(peer.offer().environment.clone())),
-                ..self.host.environment()
+                emulated: environment.emulated || self.is_emulated(),
+                ..environment
             },
             cells: Vec::new(),
         }

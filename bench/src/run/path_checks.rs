@@ -6,6 +6,7 @@ use peerpath_paths::{Bdf, Cause, Explanation, PathName};
 
 use super::cell_error::CellError;
 use super::transfer::Figures;
+use crate::failure::Failure;
 use crate::plan::CellSpec;
 use crate::result::CellPath;
 use crate::route::Routes;
@@ -42,6 +43,18 @@ pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Re
     }
 }
 
+/// Forgets an observed refusal if the memory was revoked or its function removed: the kernel refuses such memory on any path. A
+/// predicted refusal stays.
+pub(super) fn without_refusal_of_revoked(path: &mut CellPath, failure: &Failure) {
+    let is_gone = matches!(failure.explanation.cause, Some(Cause::Revoked | Cause::Removed));
+    let is_expected = path.predicted.is_none_or(|predicted| predicted == PathName::Refused);
+    if is_gone && path.observed == PathName::Refused && !is_expected {
+        path.observed = PathName::Unknown;
+        path.evidence
+            .push("the kernel refused the mapping because the memory was revoked, not because of the path".to_owned());
+    }
+}
+
 /// Reads the IOMMU faults since the last call. A fault fails the cell, regardless of what the device reported.
 pub(super) fn without_faults(
     routes: &mut Routes,
@@ -64,4 +77,27 @@ pub(super) fn fail_on_faults(figures: Figures, faults: &[String]) -> Result<Figu
             "Look at the kernel log for the address, and compare it with the address of the BAR.",
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use peerpath_paths::Severity;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_revoked_memory_is_not_the_path() {
+        let observed = |cause, predicted| {
+            let mut path = CellPath { predicted, observed: PathName::Refused, ..CellPath::unknown() };
+            let failure = Failure::new("cannot map", Explanation::new(cause, "why", "do"), Severity::Failed);
+            without_refusal_of_revoked(&mut path, &failure);
+            path.observed
+        };
+        let translated = Some(PathName::HostBridgeTranslated);
+        assert_eq!(observed(Cause::Revoked, translated), PathName::Unknown);
+        assert_eq!(observed(Cause::Removed, translated), PathName::Unknown);
+        assert_eq!(observed(Cause::Topology, translated), PathName::Refused);
+        assert_eq!(observed(Cause::Revoked, Some(PathName::Refused)), PathName::Refused);
+        assert_eq!(observed(Cause::Revoked, None), PathName::Refused);
+    }
 }

@@ -33,7 +33,7 @@ pub(super) fn run(
     log: &mut Log<'_>,
     mut run: impl FnMut(Repeat<'_>, &mut Log<'_>) -> Option<Cell>,
 ) -> Result<ControlFlow<()>, Failure> {
-    let specs = plan.cells(leg);
+    let specs = log.cells(plan, leg);
     let mut records = Records { first: log.result.cells.len(), ranks: Vec::new() };
     for index in 0..plan.repeats() {
         let order = if plan.repeats() > 1 {
@@ -73,6 +73,9 @@ impl Records {
 
     /// Adds one repeat to the result, and returns the index of its cell.
     fn add(&mut self, log: &mut Log<'_>, rank: usize, repeat: Cell) -> usize {
+        if log.remove_earlier(&repeat) {
+            self.first -= 1;
+        }
         let cells = &mut log.result.cells;
         match self.ranks.binary_search(&rank) {
             Ok(at) => {

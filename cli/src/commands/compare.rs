@@ -29,6 +29,8 @@ A cell is one measurement: one combination of source, target, path, operation, m
 Each cell of the new results is compared with the same cell of the earlier ones. Below the table, each difference between \
 the runs is named: program, host, devices and plan. With several results per side, options precede the `--`.
 
+The verdict of a cell is that of its figures: the median and the p99 latency, and the throughput.
+
 Verdicts follow from the repeats of the cells (`run --repeat`), or with two or more results on each side from the medians of the \
 results:
   better, worse  the change is larger than the threshold, and significant at 1 % false discoveries among all rows

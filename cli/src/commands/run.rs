@@ -111,7 +111,7 @@ impl RunCommand {
         if !self.json {
             print(&cells::render(result.last_cells(), command_line, terminal::width()))?;
         }
-        show(&summary(&result, &plan, interrupt.exit_code().is_some(), bar.file()))?;
+        show(&summary(&result, &plan, interrupt.exit_code().is_some(), &bar))?;
         let document = Document::read(&[bar.file().to_owned()]);
         show(&conclusion::render(&document, terminal::width()))?;
         let broken = match (expectations, document.saved().first(), document.unreadable().first()) {
@@ -121,7 +121,7 @@ impl RunCommand {
         };
         show(&broken)?;
         let is_kept = broken.is_empty() && !(self.fail_on_waived && count(&result, Outcome::Waived) > 0);
-        Ok(exit_code(&result, &interrupt, is_kept))
+        Ok(exit_code(&result, &interrupt, is_kept, bar.skipped()))
     }
 
     /// Where the result is saved. `folder`: `--out`, or the default.
@@ -181,14 +181,14 @@ fn count(result: &RunResult, outcome: Outcome) -> usize {
 }
 
 /// The lines below the table. `is_interrupted`: whether a signal ended the run.
-fn summary(result: &RunResult, plan: &Plan, is_interrupted: bool, file: &Path) -> String {
+fn summary(result: &RunResult, plan: &Plan, is_interrupted: bool, bar: &Bar<'_>) -> String {
     let earlier = result.cells.len() - result.last_cells().len();
     let verb = if result.appended.is_empty() {
         "saved".to_owned()
     } else {
         format!("added to {earlier} earlier cells and saved")
     };
-    let (done, total) = (result.last_cells().len(), plan.cell_count());
+    let (done, total) = (result.last_cells().len(), plan.cell_count() - bar.skipped());
     let lacks_repeats = |cell: &&Cell| cell.outcome == Outcome::Passed && cell.repeats.len() < plan.repeats() as usize;
     let partial = result.last_cells().iter().filter(lacks_repeats).count();
     let partial = match partial {
@@ -206,8 +206,13 @@ fn summary(result: &RunResult, plan: &Plan, is_interrupted: bool, file: &Path) -
         count(result, Outcome::Passed),
         count(result, Outcome::Waived),
         count(result, Outcome::Failed),
-        file.display()
+        bar.file().display()
     );
+    text += &match bar.skipped() {
+        0 => String::new(),
+        1 => "1 cell was skipped: the result contains it with all repeats.\n".to_owned(),
+        skipped => format!("{skipped} cells were skipped: the result contains them with all repeats.\n"),
+    };
     if result.environment.emulated {
         text += "The devices are emulated: the figures do not describe hardware.\n";
     }
@@ -238,12 +243,13 @@ fn dry_run(plan: &Plan) -> String {
     text
 }
 
-/// `is_kept`: whether the result keeps what `--expect` and `--fail-on-waived` demand.
-fn exit_code(result: &RunResult, interrupt: &Interrupt, is_kept: bool) -> ExitCode {
+/// `is_kept`: whether the result keeps what `--expect` and `--fail-on-waived` demand. `skipped`: the number of cells that
+/// passed in an earlier run.
+fn exit_code(result: &RunResult, interrupt: &Interrupt, is_kept: bool, skipped: usize) -> ExitCode {
     match interrupt.exit_code() {
         Some(code) => ExitCode::from(code),
         None if count(result, Outcome::Failed) > 0 || !is_kept => ExitCode::from(1),
-        None if count(result, Outcome::Passed) == 0 => ExitCode::from(3),
+        None if count(result, Outcome::Passed) + skipped == 0 => ExitCode::from(3),
         None => ExitCode::SUCCESS,
     }
 }

@@ -100,9 +100,6 @@ fn a_run_adds_its_cells_to_a_result() {
     assert!(appended[1]["arguments"].to_string().contains("16K"));
 
     let before = std::fs::read(&file).unwrap();
-    let repeated = run(&gpu, &["--size", "8K", "--size", "32K", "--out", out, "--append"]);
-    assert_eq!(code(&repeated), 2, "{}", text(&repeated));
-    assert!(text(&repeated).contains("1 of the cells already, e.g. host:64K/cuda:0/copy_in"), "{}", text(&repeated));
     let other = String::from_utf8(before.clone()).unwrap();
     let kernel = result["environment"]["kernel"].as_str().unwrap();
     std::fs::write(&file, other.replace(&format!("{kernel:?}"), "\"2.4.37\"")).unwrap();
@@ -139,4 +136,36 @@ fn states_what_is_wrong_with_the_folder() {
     assert_eq!(code(&output), 4, "{}", text(&output));
     assert!(text(&output).contains("a part of this one is a file"), "{}", text(&output));
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
+fn the_same_command_completes_an_interrupted_run() {
+    let gpu = Gpu::new();
+    let (out, file) = (gpu.place("out"), gpu.place("out/result.json"));
+    let out = out.to_str().unwrap();
+    let again = |sizes: &str| run(&gpu, &["--size", sizes, "--repeat", "2", "--out", out, "--append"]);
+    assert_eq!(code(&again("4K,8K,16K")), 0);
+    // As after an interruption: one cell lacks a repeat, one did not pass, and one is complete.
+    let mut result: Value = read(&file);
+    let cells = result["cells"].as_array_mut().unwrap();
+    cells[0]["repeats"].as_array_mut().unwrap().pop();
+    cells[1]["outcome"] = "failed".into();
+    let complete = cells[2].clone();
+    std::fs::write(&file, result.to_string()).unwrap();
+    let output = again("4K,8K,16K,32K");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("3 passed") && text(&output).contains("1 cell was skipped"), "{}", text(&output));
+    let completed: Value = read(&file);
+    validate(&completed);
+    let sizes: Vec<_> = completed["cells"].as_array().unwrap().iter().map(|cell| &cell["size_bytes"]).collect();
+    assert_eq!(sizes, [16 << 10, 4 << 10, 8 << 10, 32 << 10]);
+    assert_eq!(completed["cells"][0], complete);
+    assert_eq!(completed["appended"][0]["first_cell"], 1);
+    let cells = completed["cells"].as_array().unwrap();
+    assert!(cells.iter().all(|cell| cell["outcome"] == "passed" && cell["repeats"].as_array().unwrap().len() == 2));
+
+    let output = again("4K,8K,16K,32K");
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("4 cells were skipped"), "{}", text(&output));
+    assert_eq!(ids(&file).len(), 4);
 }

@@ -100,7 +100,8 @@ impl Explained for Error {
             Self::Removed { .. } => Explanation::new(
                 Cause::Removed,
                 "The function is being removed from the host (hot-unplug) or unbound from its VFIO driver.",
-                "Insert the function again or rescan the bus (`echo 1 > /sys/bus/pci/rescan`), then start again.",
+                "If the function still exists, it was unbound: bind it again. Otherwise, insert it again or rescan the \
+                 bus (`echo 1 > /sys/bus/pci/rescan`). Then start again.",
             ),
             Self::NoReset { .. } => Explanation::uncaused(
                 "The function supports no reset method, and a bus reset would affect other functions.",

@@ -111,7 +111,13 @@ impl<'r> NvmeDataPlane<'r> {
         check(bdf, drive, blocks)?;
         let available_bytes = blocks.count * drive.block_bytes;
         if settings.far_bytes > available_bytes {
-            return Err(Error::FarTooLong { bdf, bytes: settings.far_bytes, available_bytes });
+            return Err(Error::FarTooLong {
+                bdf,
+                bytes: settings.far_bytes,
+                available_bytes,
+                block_bytes: drive.block_bytes,
+                is_restricted: device.write.is_some(),
+            });
         }
         let (depth, limit) = (settings.depth, controller.max_commands());
         // A transfer longer than the maximum length of a command needs several commands.

@@ -134,6 +134,10 @@ pub enum Error {
         bytes: u64,
         /// Length of the usable blocks, in bytes.
         available_bytes: u64,
+        /// Length of a block, in bytes.
+        block_bytes: u64,
+        /// Whether the target names the blocks that may be overwritten. Reads are restricted to them, too.
+        is_restricted: bool,
     },
     /// No blocks of the drive may be overwritten.
     #[error("cannot write to the drive {bdf}: overwriting blocks is not allowed")]
@@ -210,9 +214,16 @@ impl Explained for Error {
                     "Use a depth from 1 to {limit}; if a transfer consumes several commands, use smaller transfers."
                 ),
             ),
+            Self::FarTooLong { bytes, block_bytes, is_restricted: true, .. } => Explanation::uncaused(
+                "Each transfer in flight has its own blocks, and the target names the blocks. Reads are restricted to them, too.",
+                format!(
+                    "Name {} blocks whose content is not needed, or use a smaller size or depth.",
+                    bytes.div_ceil(*block_bytes)
+                ),
+            ),
             Self::FarTooLong { .. } => Explanation::uncaused(
                 "Each transfer in flight has its own blocks.",
-                "Use a smaller size or depth, or more blocks.",
+                "Use a smaller size or depth, or a larger drive.",
             ),
             Self::ReadOnly { .. } => Explanation::new(
                 Cause::NoPermission,
@@ -272,6 +283,20 @@ mod tests {
     fn refused(errno: i32, ranges: usize) -> Error {
         let source = io::Error::from_raw_os_error(errno);
         Error::MapDmaBuf { bdf: Bdf::new(0, 3, 0, 0).unwrap(), length_bytes: 4096, ranges, source }
+    }
+
+    #[test]
+    fn a_transfer_that_exceeds_the_named_blocks_states_how_many_it_needs() {
+        let error = |is_restricted| {
+            let bdf = Bdf::new(0, 3, 0, 0).unwrap();
+            Error::FarTooLong { bdf, bytes: 73_728, available_bytes: 32_768, block_bytes: 512, is_restricted }
+        };
+        let Explanation { why, remedy, .. } = error(true).explanation();
+        assert!(
+            why.contains("Reads are restricted to them, too") && remedy.contains("Name 144 blocks"),
+            "{why} {remedy}"
+        );
+        assert!(!error(false).explanation().remedy.contains("144"));
     }
 
     #[test]

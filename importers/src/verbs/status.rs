@@ -53,8 +53,10 @@ fn explanation(name: &str, dma_buf: bool) -> Explanation {
         // Bounds are checked before posting, so the device refused access to the whole region.
         "REM_ACCESS_ERR" | "REM_OP_ERR" | "LOC_PROT_ERR" | "LOC_QP_OP_ERR" if dma_buf => Explanation::new(
             Cause::Revoked,
-            "The exporter revoked the buffer (reset, memory decoding off, low power, or closed), or its key is invalid.",
-            "Wait until the exporter's reset or power transition has completed, then register the buffer again.",
+            "The exporter revoked the buffer (reset, memory decoding off, low power, or end of the exporting process), or its \
+             key is invalid.",
+            "If another process exported the buffer, check that it is still running. Otherwise, wait until the exporter's reset \
+             or power transition has completed. Then register the buffer again.",
         ),
         "REM_ACCESS_ERR" | "LOC_PROT_ERR" | "LOC_ACCESS_ERR" => Explanation::new(
             Cause::TransferFailed,

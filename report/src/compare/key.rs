@@ -9,8 +9,8 @@ use crate::saved::{SavedCell, SavedSource, SavedTarget};
 /// Maximum number of ranges in the name of a cell.
 const MAX_NAMED_RANGES: usize = 4;
 
-/// Properties that identify a measurement. The path is the observed path, or else the predicted one; the requested path does
-/// not count.
+/// Properties that identify a measurement. The path is the requested path: a cell that passed took it, and another cell would
+/// have taken it. Without a request it is the observed path, or else the predicted one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) source: SavedSource,
@@ -35,7 +35,7 @@ impl Key {
             source: cell.source.clone(),
             target: cell.target.clone(),
             peer: cell.peer.clone(),
-            path: cell.path.best_known(),
+            path: cell.path.asked.unwrap_or_else(|| cell.path.best_known()),
             op: cell.op.clone(),
             direction: cell.direction.clone(),
             bidirectional: cell.bidirectional,
@@ -50,12 +50,21 @@ impl Key {
         }
     }
 
-    /// The key without the properties that a cell records only if it passed.
-    pub(super) fn without_what_only_passed_cells_record(mut self) -> Self {
-        self.path = PathName::Unknown;
+    /// Removes the properties that a cell records only if it passed, except the path.
+    pub(super) fn remove_what_only_passed_cells_record(&mut self) {
         self.mechanism = None;
         self.source.ranges.clear();
-        self
+    }
+
+    /// The key of a cell without the properties that it records only if it passed. A cell that did not ask for a path may not
+    /// record one.
+    pub(super) fn bare(cell: &SavedCell) -> Self {
+        let mut key = Self::of(cell);
+        key.remove_what_only_passed_cells_record();
+        if cell.path.asked.is_none() {
+            key.path = PathName::Unknown;
+        }
+        key
     }
 
     pub(super) fn name(&self) -> String {

@@ -53,8 +53,12 @@ pub(super) fn pair<'a>(base: &'a [Group<'a>], new: &'a [Group<'a>]) -> Vec<Match
         let did_not_pass = |group: &Group<'_>| group.example().outcome != Outcome::Passed;
         did_not_pass(pair.0) || did_not_pass(pair.1)
     };
-    let bare = |key: &mut Key| *key = key.clone().without_what_only_passed_cells_record();
-    match_relaxed(&mut gone, &mut left, None, bare, did_not_run, &mut matched);
+    match_relaxed(&mut gone, &mut left, None, Key::remove_what_only_passed_cells_record, did_not_run, &mut matched);
+    let without_path = |key: &mut Key| {
+        key.remove_what_only_passed_cells_record();
+        key.path = PathName::Unknown;
+    };
+    match_relaxed(&mut gone, &mut left, None, without_path, did_not_run, &mut matched);
     for (what, relax) in RELAXATIONS {
         match_relaxed(&mut gone, &mut left, Some(what), relax, |_| true, &mut matched);
     }

@@ -63,7 +63,7 @@ pub(super) fn groups<'a>(results: &[&'a Saved]) -> Vec<Group<'a>> {
                 if (cell.outcome == Outcome::Passed) != passed {
                     continue;
                 }
-                let (key, bare) = (Key::of(cell), Key::of(cell).without_what_only_passed_cells_record());
+                let (key, bare) = (Key::of(cell), Key::bare(cell));
                 let before = seen.entry(key.clone()).or_default();
                 let has_none_of = |&group: &usize| groups[group].cells.iter().all(|(other, _)| *other != result);
                 let equal = by_key.get(&key).and_then(|list| list.get(*before)).copied();

@@ -173,6 +173,9 @@ impl Document {
         let outcomes: Vec<String> =
             counted.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
         let results = describe::plural(self.saved.len(), "result");
+        if outcomes.is_empty() {
+            return format!("{results} without cells");
+        }
         format!("{results}, {}: {}", describe::plural(cells().count(), "cell"), outcomes.join(", "))
     }
 

@@ -106,6 +106,9 @@ fn read_file(file: &Path, limit: &mut MemoryLimit) -> Result<Saved, ReadErrorRea
         remarks.push("the run was interrupted: cells may be missing".to_owned());
     }
     remarks.extend(run.warnings.iter().cloned());
+    if cells.is_empty() {
+        remarks.push("the result has no cells: the run ended before its first cell did".to_owned());
+    }
     let appended = run::read_appended(&object);
     for AppendedRun { run, .. } in &appended {
         let name = run.id.as_deref().unwrap_or("without an identifier");

@@ -21,7 +21,7 @@ use super::context::Context;
 use super::export_spec::{ExportSpec, mapped_at_once, unopened};
 use super::held::{self, Held};
 use super::log::Log;
-use super::path_checks::{as_asked, as_predicted, without_faults};
+use super::path_checks::{as_asked, as_predicted, without_faults, without_refusal_of_revoked};
 use super::record;
 use super::removed::{LegRemovals, attribute};
 use super::rounds::{self, Repeat};
@@ -40,6 +40,10 @@ struct LocalLeg<'a> {
     host_changes: Result<&'a [String], Failure>,
     exporter: Result<Held<Box<dyn Exporter>>, Failure>,
     device: Result<Held<Arc<dyn Device>>, Failure>,
+    /// The memory of the source. Known until the end of the leg, even if the source is closed because of a removal.
+    origin: Origin,
+    /// The device, likewise. `None` if it could not be opened.
+    info: Option<DeviceInfo>,
 }
 
 /// Runs the cells of a leg. Returns `Break` if the run is interrupted.
@@ -100,13 +104,15 @@ fn run_cells(
             per_cell(held::open_target(leg.target, &plan.connection, Some(leg.source), changes))?,
         ),
     };
-    let mut local = LocalLeg { context, leg, host_changes, exporter, device };
+    let origin = exporter.as_ref().map_or_else(|_| unopened(leg.source), |exporter| exporter.origin().clone());
+    let info = device.as_ref().ok().map(|device| device.info().clone());
+    let mut local = LocalLeg { context, leg, host_changes, exporter, device, origin, info };
     local.removals().stop(context.interrupt);
     // Drivers and IOMMU domains change when a function is opened.
     routes.refresh();
     if removed.is_none() {
-        log.note_functions(context, routes, &local.origin(), local.info());
-        log.warn_of_remote_threads(context, local.info());
+        log.note_functions(context, routes, &local.origin, local.info.as_ref());
+        log.warn_of_remote_threads(context, local.info.as_ref());
     }
     rounds::run(plan, leg, log, |repeat, log| {
         if context.interrupt.ends_run() {
@@ -122,14 +128,6 @@ fn run_cells(
 }
 
 impl LocalLeg<'_> {
-    fn info(&self) -> Option<&DeviceInfo> {
-        self.device.as_ref().ok().map(|device| device.info())
-    }
-
-    fn origin(&self) -> Origin {
-        self.exporter.as_ref().map_or_else(|_| unopened(self.leg.source), |exporter| exporter.origin().clone())
-    }
-
     fn removals(&self) -> LegRemovals<'_> {
         LegRemovals {
             source: self.exporter.as_ref().ok().and_then(|exporter| exporter.removal()),
@@ -155,13 +153,13 @@ impl LocalLeg<'_> {
 
     /// Runs a repeat of a cell; `None` if it was interrupted.
     fn run_cell(&self, Repeat { spec, index }: Repeat<'_>, routes: &mut Routes) -> Option<Cell> {
-        let (origin, info) = (self.origin(), self.info());
-        let export = ExportSpec::of(&origin, spec);
+        let (origin, info) = (&self.origin, self.info.as_ref());
+        let export = ExportSpec::of(origin, spec);
         let described_by_peer = matches!(self.leg.source, Source::Socket { .. });
-        let ranges = mapped_at_once(&origin, spec);
-        let mut path = routes.predicted(self.leg.asked, &origin, ranges, info, described_by_peer);
+        let ranges = mapped_at_once(origin, spec);
+        let mut path = routes.predicted(self.leg.asked, origin, ranges, info, described_by_peer);
         path.evidence.extend(self.host_changes.iter().copied().flatten().cloned());
-        let origin = export.as_ref().map_or_else(|_| origin.clone(), |export| export.origin(&origin));
+        let origin = export.as_ref().map_or_else(|_| origin.clone(), |export| export.origin(origin));
         let figures = match (&self.exporter, &self.device, &self.host_changes, export) {
             (Err(failure), ..) | (_, Err(failure), ..) | (_, _, Err(failure), _) => Err(failure.clone().into()),
             (.., Err(error)) => Err(error.into()),
@@ -180,6 +178,9 @@ impl LocalLeg<'_> {
             Err(CellError::Interrupted) => return None,
             Err(CellError::Failure(failure)) => Err(failure),
         };
+        if let Err(failure) = &figures {
+            without_refusal_of_revoked(&mut path, failure);
+        }
         Some(record::cell(self.leg, spec, origin, info, path, figures))
     }
 }

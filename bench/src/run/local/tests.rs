@@ -184,7 +184,11 @@ fn a_removal_fails_the_running_and_later_cells_and_the_run_continues() {
     assert_eq!(open, [1, 0, 0, 0, 0, 0]);
     // The measurement ends at the next check, long before its last registration.
     assert!(removed.registered.load(Ordering::Relaxed) < 201 + 201);
-    assert!(result.cells[1].remedy.as_ref().unwrap().contains("rescan"));
+    let remedy = result.cells[1].remedy.as_ref().unwrap();
+    assert!(remedy.contains("bind it again") && remedy.contains("rescan"), "{remedy}");
+    // The records name source and target as before, although both are closed.
+    let (before, after) = (&result.cells[0], &result.cells[2]);
+    assert_eq!((&before.target, before.source.kind), (&after.target, after.source.kind));
 }
 
 #[test]

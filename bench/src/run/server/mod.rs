@@ -15,6 +15,7 @@ use peerpath_paths::{Tree, printable};
 use super::cell_error::CellError;
 use super::export_spec::unopened;
 use super::held::{self, Held};
+use super::path_checks::without_refusal_of_revoked;
 use super::removed::{LegRemovals, Removed};
 use crate::environment::Host;
 use crate::failure::Failure;
@@ -138,9 +139,12 @@ impl Session<'_> {
     }
 
     /// Sends the reason of a failure to the client.
-    fn send_failure(&self, error: CellError, path: Option<CellPath>) -> Result<(), ConnectionError> {
+    fn send_failure(&self, error: CellError, mut path: Option<CellPath>) -> Result<(), ConnectionError> {
         let error = self.removal().map_or(error, CellError::from);
         let CellError::Failure(failure) = error else { return Err(ConnectionError::Interrupted) };
+        if let Some(path) = &mut path {
+            without_refusal_of_revoked(path, &failure);
+        }
         let Failure { what, explanation, severity, .. } = failure;
         let failed = Failed { path, ..Failed::new(Outcome::of(severity), what, explanation) };
         self.peer.send(&Response::Failed(Box::new(failed)))

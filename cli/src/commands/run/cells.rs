@@ -27,7 +27,19 @@ pub(super) fn render(cells: &[Cell], command_line: &CommandLine, width: usize) -
     } else {
         ""
     };
-    table.render(width) + sum + &reasons(cells, command_line, width)
+    table.render(width) + sum + notes(cells).as_str() + &reasons(cells, command_line, width)
+}
+
+/// What the texts of the columns path and p99 mean, if a cell has them.
+fn notes(cells: &[Cell]) -> String {
+    let mut text = String::new();
+    if cells.iter().any(is_only_predicted) {
+        text += "(predicted): no path was observed, this one follows from the topology and the kernel's rules.\n";
+    }
+    if cells.iter().any(|cell| cell.measured.latency_ns.is_some() && p99(cell).is_none()) {
+        text += "p99 needs at least 100 operations in each repeat.\n";
+    }
+    text
 }
 
 /// The columns that these cells need. Most runs request no path, use one queue pair and one thread, and run on one host.
@@ -134,6 +146,10 @@ fn asked(cell: &Cell) -> String {
     or_dash(cell.path.asked.map(|asked| asked.to_string()))
 }
 
+fn is_only_predicted(cell: &Cell) -> bool {
+    cell.path.observed == PathName::Unknown && cell.path.predicted.is_some()
+}
+
 pub(super) fn path(cell: &Cell) -> String {
     match (cell.path.observed, cell.path.predicted) {
         (PathName::Unknown, Some(predicted)) => format!("{predicted} (predicted)"),
@@ -227,6 +243,20 @@ pub(super) mod tests {
         let text = table(&[measured, cell("read", 4096)], usize::MAX);
         let header = text.lines().next().unwrap();
         assert!(header.contains("asked") && text.contains("host-bridge-translated  bus-address"), "{text}");
+    }
+
+    #[test]
+    fn explains_a_predicted_path_and_a_missing_p99() {
+        let mut measured = cell("write", 4096);
+        let text = table(std::slice::from_ref(&measured), usize::MAX);
+        assert!(!text.contains("(predicted):") && !text.contains("p99 needs"), "{text}");
+        (measured.path.observed, measured.path.predicted) = (PathName::Unknown, Some(PathName::BusAddress));
+        measured.measured.iterations = Some(99);
+        let text = table(&[measured], usize::MAX);
+        assert!(
+            text.contains("(predicted): no path was observed") && text.contains("p99 needs at least 100"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -118,8 +118,8 @@ pub(in crate::commands) struct RunCommand {
     /// device in use, and a disk with a mounted file system, are never unbound
     #[arg(long, help_heading = HOST)]
     pub(super) force_in_use: bool,
-    /// Blocks of the NVMe drive that may be overwritten, as in --to iommufd:BDF?write=LBA+COUNT; needs exactly one --to
-    /// [default: none, the drive is only read]
+    /// Blocks of the NVMe drive that may be overwritten, as in --to iommufd:BDF?write=LBA+COUNT; needs exactly one --to. Reads
+    /// stay within these blocks, too  [default: none: the drive is only read, in all its blocks]
     #[arg(long, value_name = "LBA+COUNT", help_heading = HOST)]
     pub(super) allow_write: Option<String>,
     /// VFIO interface: auto, group or cdev
@@ -132,7 +132,9 @@ pub(in crate::commands) struct RunCommand {
     /// Replace the result in --out
     #[arg(long, requires = "out", conflicts_with = "append", help_heading = HOST)]
     pub(super) force: bool,
-    /// Add the cells to the result in --out, if it contains one. That result must be of the same program and host
+    /// Add the cells to the result in --out, if it contains one. That result must be of the same program and host. Cells that it
+    /// contains are skipped; those that did not pass or lack repeats are measured again. So the same command with --append
+    /// completes an interrupted run
     #[arg(long, requires = "out", help_heading = HOST)]
     pub(super) append: bool,
 

@@ -22,8 +22,10 @@ pub(super) struct Bar<'a> {
     bar: ProgressBar,
     /// Number of finished cells.
     done: usize,
-    /// Number of cells.
+    /// Number of cells, without those that are skipped.
     total: usize,
+    /// Number of cells that are skipped, because the result contains them.
+    skipped: usize,
     repeats: u32,
     /// Index of the repeat that runs.
     round: u32,
@@ -39,7 +41,7 @@ impl<'a> Bar<'a> {
         // Printed steps would overwrite the progress bar. The library hides the bar on a terminal that cannot move its cursor.
         let is_shown = !steps::is_verbose() && !steps::is_quiet();
         let bar = if is_shown { ProgressBar::new(total as u64 * u64::from(repeats)) } else { ProgressBar::hidden() };
-        let bar = Self { bar, done: 0, total, repeats, round: 0, json, file: PathBuf::new(), command_line };
+        let bar = Self { bar, done: 0, total, skipped: 0, repeats, round: 0, json, file: PathBuf::new(), command_line };
         bar.set_style(FIRST);
         bar
     }
@@ -47,6 +49,11 @@ impl<'a> Bar<'a> {
     /// The file that the result is saved to; empty before the run starts.
     pub(super) fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// The number of cells that the result contained already.
+    pub(super) fn skipped(&self) -> usize {
+        self.skipped
     }
 
     /// Removes the bar.
@@ -64,6 +71,11 @@ impl<'a> Bar<'a> {
 impl Progress for Bar<'_> {
     fn saving(&mut self, file: &Path) {
         self.file = file.to_owned();
+    }
+
+    fn skipping(&mut self, cells: usize) {
+        (self.skipped, self.total) = (cells, self.total.saturating_sub(cells));
+        self.bar.set_length(self.total as u64 * u64::from(self.repeats));
     }
 
     fn begin(&mut self, what: &str, repeat: u32) {

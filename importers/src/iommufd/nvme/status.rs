@@ -76,9 +76,10 @@ impl Status {
             // The drive's access to the buffer timed out or returned an error.
             "DATA_TRANSFER_ERROR" if dma_buf => Explanation::new(
                 Cause::Revoked,
-                "The drive cannot reach the buffer: its exporter revoked it (reset, memory decoding off, low power, or closed), \
-                 and the kernel unmapped it at once.",
-                "Wait until the exporter's reset or power transition has completed, then map the buffer again.",
+                "The drive cannot reach the buffer: its exporter revoked it (reset, memory decoding off, low power, or end of \
+                 the exporting process), and the kernel unmapped it at once.",
+                "If another process exported the buffer, check that it is still running. Otherwise, wait until the exporter's \
+                 reset or power transition has completed. Then map the buffer again.",
             ),
             "DATA_TRANSFER_ERROR" => Explanation::new(
                 Cause::TransferFailed,
