@@ -173,7 +173,7 @@ impl Listener<'_> {
             let _ = connection.send(&Response::Refused { why: "another peer is being served".to_owned() });
             return (self.log)(&format!("{from}: rejected, another peer is being served"));
         }
-        (self.log)(&format!("{from}: served"));
+        (self.log)(&format!("serving {from}"));
         let served = Served(&connections.served);
         let end = (self.session)(&connection);
         drop(served);

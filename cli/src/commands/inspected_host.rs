@@ -83,7 +83,7 @@ fn text_or_file(value: &str, option: &str) -> Result<String, Failure> {
         Failure::unreadable(
             format!("cannot read {value}"),
             &error,
-            format!("pass a text file or the text with {option}"),
+            error.remedy(path, &format!("pass a text file or the text with {option}")),
         )
     })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
