@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use peerpath_bench::failure::Failure;
-use peerpath_paths::{Cause, Severity};
+use peerpath_paths::{Bdf, Cause, Severity};
 
 /// Sentence that names an option or a command, and the failures that it applies to.
 struct Hint {
@@ -25,24 +25,17 @@ const OPENING: &[&str] = &["run", "serve", "export"];
 const HINTS: &[Hint] = &[
     Hint {
         causes: &[Cause::InUse],
-        topic: "",
+        topic: "Stop these uses.",
         commands: &["run", "bind"],
         names: "--force-in-use",
-        sentence: "To unbind a function that is in use, add --force-in-use.",
-    },
-    Hint {
-        causes: &[Cause::InUse],
-        topic: "",
-        commands: &["doctor"],
-        names: "--force-in-use",
-        sentence: "`peerpath run` and `peerpath bind` unbind such a function with --force-in-use.",
+        sentence: "To unbind the function anyway, add --force-in-use.",
     },
     Hint {
         causes: &[Cause::DriverNotVfio],
-        topic: "",
+        topic: "to vfio-pci",
         commands: &["run", "serve", "export", "doctor", "explain"],
         names: "peerpath bind",
-        sentence: "Bind the function with `peerpath bind BDF`; `peerpath restore` reverts this.",
+        sentence: "`peerpath bind BDF` does this, and `peerpath restore` reverts it.",
     },
     Hint {
         causes: &[Cause::GroupNotViable],
@@ -241,7 +234,9 @@ impl CommandLine {
                 && hint.commands.contains(&self.command.as_str())
         };
         match HINTS.iter().find(applies) {
-            Some(hint) if !remedy.contains(hint.names) && !self.has(hint.names) => joined(remedy, hint.sentence),
+            Some(hint) if !remedy.contains(hint.names) && !self.has(hint.names) => {
+                joined(remedy, &with_function(hint.sentence, remedy))
+            }
             _ => remedy.to_owned(),
         }
     }
@@ -265,6 +260,12 @@ impl CommandLine {
     }
 }
 
+/// The sentence, with the address of the function that the remedy names in place of `BDF`.
+fn with_function(sentence: &str, remedy: &str) -> String {
+    let named = remedy.split_whitespace().find_map(|word| word.parse::<Bdf>().ok());
+    named.map_or_else(|| sentence.to_owned(), |bdf| sentence.replace(" BDF`", &format!(" {bdf}`")))
+}
+
 fn joined(remedy: &str, sentence: &str) -> String {
     match remedy.trim_end_matches('.') {
         "" => sentence.to_owned(),
@@ -282,17 +283,36 @@ mod tests {
 
     #[test]
     fn names_the_option_of_the_command() {
-        let remedy = |arguments: &[&str]| line(arguments).remedy(Some(Cause::InUse), "Stop what uses it.");
-        assert!(remedy(&["bind", "0000:03:00.0"]).starts_with("Stop what uses it. To unbind"));
+        let remedy = |arguments: &[&str]| line(arguments).remedy(Some(Cause::InUse), "Stop these uses.");
+        assert!(remedy(&["bind", "0000:03:00.0"]).starts_with("Stop these uses. To unbind"));
         assert!(remedy(&["run"]).contains("--force-in-use"));
-        assert_eq!(remedy(&["export"]), "Stop what uses it.");
+        assert_eq!(remedy(&["export"]), "Stop these uses.");
         assert_eq!(line(&["run"]).remedy(None, "Wait."), "Wait.");
     }
 
     #[test]
+    fn offers_force_only_where_it_helps() {
+        for other in ["End these uses; no option overrides them.", "Wait until that process exits, or end it."] {
+            for command in ["run", "bind", "doctor"] {
+                assert_eq!(line(&[command]).remedy(Some(Cause::InUse), other), other);
+            }
+        }
+    }
+
+    #[test]
+    fn names_the_function_to_bind() {
+        let bound = line(&["run"]).remedy(Some(Cause::DriverNotVfio), "Bind 0000:05:00.0 to vfio-pci.");
+        let expected =
+            "Bind 0000:05:00.0 to vfio-pci. `peerpath bind 0000:05:00.0` does this, and `peerpath restore` reverts it.";
+        assert_eq!(bound, expected);
+        let unknown = line(&["explain"]).remedy(Some(Cause::DriverNotVfio), "Bind the function to vfio-pci.");
+        assert!(unknown.contains("`peerpath bind BDF`"), "{unknown}");
+    }
+
+    #[test]
     fn names_nothing_twice() {
-        let remedy = |arguments: &[&str]| line(arguments).remedy(Some(Cause::InUse), "Stop it.");
-        assert_eq!(remedy(&["run", "--force-in-use"]), "Stop it.");
+        let remedy = |arguments: &[&str]| line(arguments).remedy(Some(Cause::InUse), "Stop these uses.");
+        assert_eq!(remedy(&["run", "--force-in-use"]), "Stop these uses.");
         let named = "Bind it: `peerpath bind 0000:03:00.0`.";
         assert_eq!(line(&["run"]).remedy(Some(Cause::DriverNotVfio), named), named);
         let staged = |arguments: &[&str]| line(arguments).remedy(Some(Cause::ImporterNotP2p), "");

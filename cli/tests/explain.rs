@@ -155,3 +155,11 @@ fn rejects_input_without_an_explanation() {
         assert!(!error.contains("panicked"), "{error}");
     }
 }
+
+#[test]
+fn says_that_no_line_is_recognized() {
+    let output = with_input(&["--only"], b"nothing known\n");
+    assert_eq!(stdout(&output), "");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no line of the log is recognized"));
+    assert!(with_input(&["--only"], FAULT.as_bytes()).stderr.is_empty());
+}

@@ -135,6 +135,7 @@ impl Arrangement {
         let journal = self.journal();
         let mut outcome = Ok(());
         while let Some(entry) = self.entries.pop() {
+            log::info!("restore {} of {}", entry.before(), entry.subject());
             let reverted = match entry.change {
                 Change::Rebound { .. } => self.lock_closed(entry.bdf).map(Some),
                 _ => Ok(None),

@@ -192,6 +192,37 @@ mod tests {
     }
 
     #[test]
+    fn logs_every_change_of_the_network_configuration() {
+        static LOG: Captured = Captured(std::sync::Mutex::new(Vec::new()));
+        struct Captured(std::sync::Mutex<Vec<(std::thread::ThreadId, String)>>);
+        impl log::Log for Captured {
+            fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+                metadata.level() <= log::Level::Info
+            }
+            fn log(&self, record: &log::Record<'_>) {
+                if self.enabled(record.metadata()) {
+                    self.0.lock().unwrap().push((std::thread::current().id(), record.args().to_string()));
+                }
+            }
+            fn flush(&self) {}
+        }
+        log::set_logger(&LOG).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+        let (fixture, _) = fixture();
+        let nic = fixture.nic("0000:02:00.0", 2);
+        let options = Options { force_in_use: true, ..fixture.options() };
+        bind(&[nic], &options).unwrap();
+        restore(&options).unwrap();
+        let me = std::thread::current().id();
+        let lines: Vec<_> =
+            LOG.0.lock().unwrap().iter().filter(|(id, _)| *id == me).map(|(_, line)| line.clone()).collect();
+        for part in ["address replace", "route replace", "run rdma link add rxe0"] {
+            assert!(lines.iter().any(|line| line.contains(part)), "{part}: {lines:#?}");
+        }
+        assert!(!lines.iter().any(|line| line.contains(" show ")), "{lines:#?}");
+    }
+
+    #[test]
     fn restores_the_network_configuration_after_a_kill_at_any_step() {
         let mut survived = false;
         for step in 0.. {

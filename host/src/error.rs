@@ -37,7 +37,7 @@ pub enum Error {
         driver: String,
     },
     /// Another process that uses this crate has locked the function or the group.
-    #[error("cannot lock {subject}: another run uses it")]
+    #[error("cannot lock {subject}: another peerpath process uses it")]
     Locked {
         /// The locked function or group.
         subject: Subject,

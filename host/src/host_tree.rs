@@ -96,10 +96,20 @@ impl HostTree {
         Ok(u16::from_le_bytes(bytes))
     }
 
-    /// Runs a program that reads or changes the host, and returns its standard output.
-    pub(crate) fn run(&self, program: &'static str, arguments: &[&str]) -> Result<String, Error> {
-        let failed = |message| Error::Program { command: format!("{program} {}", arguments.join(" ")), message };
+    /// Runs a program that reads the host, and returns its standard output.
+    pub(crate) fn query(&self, program: &'static str, arguments: &[&str]) -> Result<String, Error> {
         log::debug!("run {program} {}", arguments.join(" "));
+        self.run(program, arguments)
+    }
+
+    /// Runs a program that changes the host.
+    pub(crate) fn change(&self, program: &'static str, arguments: &[&str]) -> Result<(), Error> {
+        log::info!("run {program} {}", arguments.join(" "));
+        self.run(program, arguments).map(drop)
+    }
+
+    fn run(&self, program: &'static str, arguments: &[&str]) -> Result<String, Error> {
+        let failed = |message| Error::Program { command: format!("{program} {}", arguments.join(" ")), message };
         match self.writer.run(program, arguments) {
             Ok(output) => output.map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoProgram { program }),

@@ -9,6 +9,7 @@
 //! - [`Arrangement`] changes IOMMU domain types and ACS redirect, so that a pair of functions gets the requested path,
 //!   until it is dropped.
 //! - [`is_changed`] returns whether this process still has to revert a change.
+//! - [`left_by_earlier_runs`] lists what a killed run left changed.
 //! - [`uses`] lists the uses that a change would break.
 //!
 //! ```no_run
@@ -37,7 +38,7 @@ mod testing;
 
 pub use arrangement::Arrangement;
 pub use bind::{Bound, bind};
-pub use changes::{Outcome, Restored, Reverted, Subject, is_changed, restore};
+pub use changes::{Outcome, Restored, Reverted, Subject, is_changed, left_by_earlier_runs, restore};
 pub use error::Error;
 pub use hold::Hold;
 pub use host_tree::HostTree;

@@ -1,5 +1,6 @@
 //! The owning process of a trace instance or probe, and removal of those whose process has died.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -60,6 +61,15 @@ pub struct Removed {
     pub probes: Vec<String>,
     /// Stale instances and probes that could not be removed, each with the reason.
     pub failed: Vec<String>,
+}
+
+impl Removed {
+    /// IDs of the processes whose trace instances or probes were removed.
+    pub fn processes(&self) -> BTreeSet<u32> {
+        let groups = self.probes.iter().filter_map(|probe| Some(probe.split_once('/')?.0));
+        let names = self.instances.iter().map(String::as_str).chain(groups);
+        names.filter_map(|name| Some(Owner::named(name)?.pid)).collect()
+    }
 }
 
 /// Removes the trace instances and probes of processes that have died. `root` is `/`, except in tests.
@@ -136,6 +146,7 @@ mod tests {
         assert_eq!(removed.instances, [dead.name(1)]);
         assert_eq!(removed.probes, [format!("{}/in_dma_buf_detach", dead.name(1))]);
         assert_eq!(removed.failed, [] as [String; 0]);
+        assert_eq!(removed.processes(), [dead.pid].into());
         assert_eq!(fake.instances(), [alive.name(1), "unrelated".into()]);
         assert_eq!(
             fake.probes(),

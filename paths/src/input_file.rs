@@ -28,6 +28,21 @@ pub enum InputError {
     },
 }
 
+impl InputError {
+    /// The remedy if the user may not read the file, and `otherwise` for every other reason.
+    pub fn remedy(&self, path: &Path, otherwise: &str) -> String {
+        match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => permit(path),
+            _ => otherwise.to_owned(),
+        }
+    }
+}
+
+fn permit(path: &Path) -> String {
+    let path = path.display();
+    format!("Let this user read the file, e.g. with `chmod +r {path}` or `chown`, or run the command as its owner.")
+}
+
 /// Opens a regular file, or a pipe that another process writes to, such as `/dev/fd/63` of the shell's `<(COMMAND)`.
 ///
 /// Rejects a FIFO, because reading a FIFO without a writer blocks forever. Rejects devices without opening them, because opening

@@ -69,7 +69,10 @@ impl Token {
                     Failure::unreadable(
                         format!("cannot read the token from {from}"),
                         &error,
-                        "Name a file that contains the token of the server: the server printed it, or read it from its own file.",
+                        error.remedy(
+                            path,
+                            "Name a file that contains the token of the server: the server printed it, or read it from its own file.",
+                        ),
                     )
                 })?;
                 (from, bytes)

@@ -22,6 +22,7 @@ mod transfer;
 use std::path::Path;
 
 use peerpath_exporter::OpenOptions;
+use peerpath_host::{Error as HostError, Hold, left_by_earlier_runs};
 use peerpath_importers::Availability;
 use peerpath_paths::{Cause, Severity};
 use quanta::Clock;
@@ -145,7 +146,8 @@ impl Runner<'_> {
         Ok(log.result)
     }
 
-    /// Reports a device that does not exist, or whose library is missing, before any cell runs.
+    /// Reports a device that does not exist, whose library is missing, or that is bound to another driver than VFIO needs, before
+    /// any cell runs.
     fn check_names(&self) -> Result<(), Failure> {
         let on_this_host = if self.peer.is_none() { &self.plan.sources } else { &self.plan.far };
         for source in on_this_host {
@@ -167,6 +169,12 @@ impl Runner<'_> {
                 }
             };
             let _ = existing(found.map_err(absent_is_bad_input))?;
+            // A run never unbinds the driver of a function, so every cell would report it.
+            if let Some(bdf) = target.importer.vfio_function(&target.address)
+                && let Err(error @ HostError::NotVfioDriver { .. }) = Hold::probe(bdf, self.changes)
+            {
+                return Err(Failure::of(&error));
+            }
         }
         Ok(())
     }
@@ -206,7 +214,7 @@ impl Runner<'_> {
                 arguments: self.arguments.clone(),
                 plan: serde_json::to_value(self.plan).unwrap_or_default(),
                 interrupted: false,
-                warnings: self.plan.notes(),
+                warnings: self.plan.notes().into_iter().chain(left_changed(self.changes)).collect(),
             },
             appended: Vec::new(),
             environment: Environment {
@@ -217,6 +225,15 @@ impl Runner<'_> {
             cells: Vec::new(),
         }
     }
+}
+
+/// A warning if an earlier run was killed before it reverted its changes of the host. A host whose journal cannot be read gets none.
+fn left_changed(changes: &peerpath_host::Options) -> Option<String> {
+    let left: Vec<_> = left_by_earlier_runs(changes).unwrap_or_default().iter().map(ToString::to_string).collect();
+    (!left.is_empty()).then(|| {
+        let left = left.join(", ");
+        format!("an earlier run did not revert its changes of {left}, which can determine the path of this run")
+    })
 }
 
 /// Reports a device of the plan that does not exist as bad input, even if its importer reports another severity.

@@ -17,7 +17,10 @@ use crate::terminal::{self, print};
 #[command(after_help = "\
 Examples:
   peerpath bind 0000:03:00.0
-  peerpath restore              revert this and every other change")]
+  peerpath restore              revert this and every other change
+
+Exit status: 0 if every function is bound to a VFIO driver, 2 for a function that does not exist, 3 if a function cannot be \
+bound, e.g. because it is in use; then none is.")]
 pub(super) struct Bind {
     /// Functions, e.g. 0000:03:00.0
     #[arg(value_name = "BDF", required = true, value_parser = function)]
@@ -59,7 +62,10 @@ Example:
   peerpath restore
 
 Changes are recorded in a journal in PEERPATH_STATE_DIR, by default /run/peerpath. Functions that a running program uses are \
-skipped.")]
+skipped.
+
+Exit status: 0 if every change is reverted or there is none, 3 if a change is skipped or cannot be reverted, 1 if reverting a \
+change fails, 4 after an I/O error.")]
 pub(super) struct Restore {}
 
 impl Restore {
@@ -67,12 +73,11 @@ impl Restore {
         let interrupt = complete_despite_signals("peerpath restore")?;
         let restored = restore(&Options::default())?;
         // If tracing is inaccessible, no earlier run can have left probes.
-        if let Ok(swept) = observe::remove_stale(Path::new("/")) {
-            for name in swept.instances.iter().chain(&swept.probes) {
-                print(&format!("{name}  removed the tracing of a killed run\n"))?;
-            }
+        let swept = observe::remove_stale(Path::new("/")).map(|swept| swept.processes()).unwrap_or_default();
+        for pid in &swept {
+            print(&format!("PID {pid}  removed the tracing of this killed run\n"))?;
         }
-        if restored.is_empty() {
+        if restored.is_empty() && swept.is_empty() {
             print("nothing to restore\n")?;
         }
         let mut worst = 0;

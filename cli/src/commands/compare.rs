@@ -133,7 +133,7 @@ pub(super) fn unreadable(ReadError { file, reason }: &ReadError) -> Failure {
     let what = format!("cannot read the result {}", file.display());
     let remedy = "name a result.json that `peerpath run` has saved, or its directory";
     match reason {
-        ReadErrorReason::Unreadable(error) => Failure::unreadable(what, error, remedy),
+        ReadErrorReason::Unreadable(error) => Failure::unreadable(what, error, error.remedy(file, remedy)),
         _ => Failure::bad_input(what, reason.to_string(), remedy),
     }
 }

@@ -129,7 +129,7 @@ impl Explain {
             Input::File(path) => {
                 let file = input_file::open(&path).map_err(|error| {
                     let remedy = "name a text file, or pipe the log into `peerpath explain`, e.g. from `dmesg -w`";
-                    Failure::unreadable(format!("cannot open {}", path.display()), &error, remedy)
+                    Failure::unreadable(format!("cannot open {}", path.display()), &error, error.remedy(&path, remedy))
                 })?;
                 self.log(file, false)
             }

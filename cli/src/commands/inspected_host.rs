@@ -7,6 +7,7 @@ use peerpath_bench::failure::Failure;
 use peerpath_importers::IMPORTERS;
 use peerpath_paths::{BarIndex, BarIndexError, Bdf, GroupError, Inventory, Tree, input_file};
 
+use super::signals::warn_of_earlier_changes;
 use crate::names;
 
 /// Options of the commands that inspect a host without changing it.
@@ -31,6 +32,7 @@ impl InspectOptions {
     /// The file tree of the inspected host.
     pub(super) fn tree(&self) -> Result<Tree, Failure> {
         if self.root.is_empty() {
+            warn_of_earlier_changes();
             return Ok(Tree::live());
         }
         let mut tree = Tree::open_all(&separated(&self.root))?;
@@ -81,7 +83,7 @@ fn text_or_file(value: &str, option: &str) -> Result<String, Failure> {
         Failure::unreadable(
             format!("cannot read {value}"),
             &error,
-            format!("pass a text file or the text with {option}"),
+            error.remedy(path, &format!("pass a text file or the text with {option}")),
         )
     })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -95,6 +95,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Set the colours before anything can fail, because errors are coloured.
     color_of(&arguments).write_global();
     let command = command_index(&arguments);
+    let arguments = without_help_of_help(arguments, command);
     let expanded = match plan_file::expand(&arguments, command) {
         Ok(expanded) => expanded,
         Err(failure) => return terminal::report(&failure),
@@ -127,6 +128,14 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         signals::report_changes_left();
     }
     code
+}
+
+/// Omits `--help` after `help`, which is no option of that command.
+fn without_help_of_help(mut arguments: Vec<OsString>, command: usize) -> Vec<OsString> {
+    if arguments.get(command).is_some_and(|name| name == "help") {
+        arguments.retain(|argument| argument != "--help" && argument != "-h");
+    }
+    arguments
 }
 
 /// Position of the command: the first argument that is neither an option nor the value of one.

@@ -76,7 +76,8 @@ pub(super) fn cannot_use(file: &Path, line: usize) -> String {
 fn read(file: &Path) -> Result<String, Failure> {
     let what = || format!("cannot read the plan {}", file.display());
     let remedy = "name a TOML file after `run`; options start with --";
-    let bytes = input_file::read(file, MAX_BYTES).map_err(|error| Failure::unreadable(what(), &error, remedy))?;
+    let bytes = input_file::read(file, MAX_BYTES)
+        .map_err(|error| Failure::unreadable(what(), &error, error.remedy(file, remedy)))?;
     String::from_utf8(bytes).map_err(|_| Failure::bad_input(what(), "it is not a text file", remedy))
 }
 

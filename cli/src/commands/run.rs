@@ -32,7 +32,7 @@ use peerpath_importers::Op;
 use peerpath_paths::{PathName, Tree};
 use peerpath_report::document::Document;
 
-use super::signals::catch_signals;
+use super::signals::{catch_signals, warn_of_earlier_changes};
 use super::{shared_token, tool};
 use crate::hints::CommandLine;
 use crate::terminal::{self, print};
@@ -64,6 +64,7 @@ impl RunCommand {
                 "add --peer HOST, or omit --token-file",
             ));
         }
+        warn_of_earlier_changes();
         let expectations = self.expect.as_deref().map(Expectations::read).transpose()?;
         let interrupt = catch_signals()?;
         let peer = match self.peer.as_ref().map(|at| self.connect(at, &interrupt)).transpose() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
-use peerpath_host::{Options, is_changed};
+use peerpath_host::{Options, is_changed, left_by_earlier_runs};
 use peerpath_paths::{Explanation, Severity};
 
 use crate::terminal;
@@ -60,6 +60,18 @@ pub(super) fn report_changes_left() {
             "Run `peerpath restore`.",
         );
         terminal::report(&Failure::new("this host is still changed", explanation, Severity::Failed));
+    }
+}
+
+/// Warns if an earlier run was killed before it reverted its changes of this host: they may determine what a command finds.
+pub(super) fn warn_of_earlier_changes() {
+    let left = left_by_earlier_runs(&Options::default()).unwrap_or_default();
+    if !left.is_empty() {
+        let left: Vec<_> = left.iter().map(ToString::to_string).collect();
+        log::warn!(
+            "an earlier run was ended before it reverted its changes of {}; `peerpath restore` reverts them",
+            left.join(", ")
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::store::{remedy, temporary_file};
-use peerpath_paths::{Inventory, Tree, write_snapshot};
+use peerpath_paths::{Capability, Function, Inventory, Tree, write_snapshot};
 
 use super::inspected_host as host;
 use crate::terminal::notice;
@@ -20,15 +20,25 @@ Example:
 
 The snapshot has PCI config space, BARs, IOMMU groups, drivers and kernel parameters. It has no serial numbers, no \
 network addresses, and only kernel parameters that cannot be a secret. Run as root: other users can read only the first 64 bytes \
-of config space, without the ACS settings.")]
+of config space, without the ACS settings. Only the user who takes the snapshot can read the file.")]
 pub(super) struct Snapshot {
     /// File to write
     #[arg(value_name = "FILE.tar.gz")]
     file: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
 }
 
 impl Snapshot {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+        if !self.force && self.file.symlink_metadata().is_ok() {
+            return Err(Failure::bad_input(
+                format!("cannot write the snapshot {}", self.file.display()),
+                "a file with this name exists",
+                "choose another name, or add --force to replace it",
+            ));
+        }
         let tree = Tree::live();
         let inventory = host::inventory(&tree);
         self.write(&tree, &inventory).map_err(|error| {
@@ -37,6 +47,14 @@ impl Snapshot {
         })?;
         let functions = inventory.topology.functions().len();
         notice(&format!("{functions} functions written to {}\n", self.file.display()))?;
+        let is_hidden = |function: &&Function| matches!(function.pcie, Capability::Unknown);
+        let hidden = inventory.topology.functions().iter().filter(is_hidden).count();
+        if hidden > 0 {
+            log::warn!(
+                "the snapshot lacks the ACS settings and the links of {hidden} functions, because only root can read them; \
+                 take it as root"
+            );
+        }
         Ok(ExitCode::SUCCESS)
     }
 

@@ -66,13 +66,13 @@ impl Explained for Error {
                  the program that exports it.",
                 "Name the BAR without ranges, e.g. 0000:03:00.0:2.",
             ),
-            Self::NotVfioDriver { driver, .. } => Explanation::new(
+            Self::NotVfioDriver { bdf, driver } => Explanation::new(
                 Cause::DriverNotVfio,
                 driver.as_ref().map_or_else(
                     || "No driver is bound to the function.".to_owned(),
                     |driver| format!("The driver {driver} is bound to the function."),
                 ),
-                "Bind the function to vfio-pci first.",
+                format!("Bind {bdf} to vfio-pci."),
             ),
             Self::NoVfioInterface { interface, .. } => Explanation::new(
                 Cause::KernelTooOld,

@@ -23,7 +23,7 @@ impl CudaExporter {
     /// [`Error::BadSource`] if the size is not a whole number of pages, or [`Error::Gpu`].
     pub fn check(index: u32, size_bytes: u64) -> Result<(), Error> {
         super::check_pages("cuda", size_bytes)?;
-        let driver = Driver::get().map_err(|source| Error::Gpu { what: "load the CUDA driver", source })?;
+        let driver = Driver::get().map_err(|source| Error::Gpu { what: "use GPU memory", source })?;
         driver.gpu(index).map(drop).map_err(|source| Error::Gpu { what: "open the GPU", source })
     }
 
@@ -34,7 +34,7 @@ impl CudaExporter {
     pub fn open(index: u32, size_bytes: u64) -> Result<Self, Error> {
         super::check_pages("cuda", size_bytes)?;
         let failed = |what| move |source| Error::Gpu { what, source };
-        let driver = Driver::get().map_err(failed("load the CUDA driver"))?;
+        let driver = Driver::get().map_err(failed("use GPU memory"))?;
         let context = Context::open(driver, index).map_err(failed("open the GPU"))?;
         let bdf = context.gpu().bdf;
         let memory = DeviceMemory::new(&context, size_bytes).map_err(failed("allocate GPU memory"))?;

@@ -114,7 +114,7 @@ impl Entry {
     }
 
     /// Describes the state before the change.
-    pub(super) fn before(&self) -> String {
+    pub(crate) fn before(&self) -> String {
         match &self.change {
             Change::Driver(Taken { driver: Some(driver), .. }) => format!("the driver {driver}"),
             Change::Driver(Taken { driver: None, .. }) => "no driver".to_owned(),

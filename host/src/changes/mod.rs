@@ -25,7 +25,7 @@ use peerpath_paths::{Bdf, IommuGroupId};
 pub(crate) use entry::{Change, Entry, OwnerKind};
 pub(crate) use journal::Journal;
 pub(crate) use lock::Lock;
-pub use restore::{Outcome, Restored, is_changed, restore};
+pub use restore::{Outcome, Restored, is_changed, left_by_earlier_runs, restore};
 pub use revert::Reverted;
 pub(crate) use state_dir::StateDir;
 pub(crate) use taken::Taken;

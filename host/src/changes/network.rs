@@ -71,7 +71,7 @@ impl Network {
         }
         let rdma = rdma_devices(host, &below)?;
         if rdma.iter().any(|device| device.software.is_some()) {
-            host.run("rdma", &["-V"])?;
+            host.query("rdma", &["-V"])?;
         }
         let rdma = rdma.into_iter().map(|RdmaDevice { name, software }| {
             let active = is_active(host, &name)?;
@@ -104,8 +104,8 @@ pub(super) fn restore(host: &HostTree, bdf: Bdf, network: &Network) -> Result<()
         if let Some((kind, interface)) = software
             && !exists(host, name)
         {
-            let added = host.run("rdma", &["link", "add", name, "type", kind, "netdev", interface]);
-            outcome = outcome.and(added.map(drop));
+            let added = host.change("rdma", &["link", "add", name, "type", kind, "netdev", interface]);
+            outcome = outcome.and(added);
         }
     }
     // If a part is missing, a link that depends on it never comes up, so do not wait for links.

@@ -90,6 +90,34 @@ pub fn is_changed(options: &Options) -> Result<bool, Error> {
     }
 }
 
+/// The functions and groups whose changes by an earlier run are still in the journal although its process has ended, without
+/// duplicates. [`restore`] reverts these changes.
+///
+/// # Errors
+/// As for [`is_changed`].
+pub fn left_by_earlier_runs(options: &Options) -> Result<Vec<Subject>, Error> {
+    if !options.state_dir.exists() {
+        return Ok(Vec::new());
+    }
+    let host = &options.host;
+    let now = boot_id(host);
+    let is_left =
+        |entry: &Entry| entry.owner.kind == OwnerKind::Run && entry.boot_id == now && !entry.owner.is_running(host);
+    match StateDir::open(&options.state_dir).and_then(|dir| Journal::new(dir).entries()) {
+        Ok(entries) => {
+            let mut subjects = Vec::new();
+            for entry in entries.into_iter().filter(is_left) {
+                if !subjects.contains(&entry.subject()) {
+                    subjects.push(entry.subject());
+                }
+            }
+            Ok(subjects)
+        }
+        Err(_) if !nix::unistd::geteuid().is_root() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 fn restore_one(entry: &Entry, options: &Options, dir: &StateDir, journal: &Journal) -> Outcome {
     let _lock = match Lock::acquire(dir, entry.subject()) {
         Ok(lock) => lock,
@@ -207,6 +235,29 @@ mod tests {
         assert!(is_changed(&options).unwrap());
         drop(hold);
         assert!(!is_changed(&options).unwrap());
+    }
+
+    #[test]
+    fn a_killed_run_leaves_changes_that_are_reported() {
+        let (fixture, bdf) = fixture();
+        let free = fixture.function("0000:04:00.0").group(4).bdf();
+        let options = fixture.options();
+        assert!(left_by_earlier_runs(&options).unwrap().is_empty());
+        bind(&[bdf], &options).unwrap();
+        let hold = Hold::acquire(free, &options).unwrap();
+        // This process still runs, and `bind` is meant to last.
+        fixture.file("proc/self/stat", "");
+        assert!(!left_by_earlier_runs(&options).unwrap().contains(&Subject::Function(bdf)));
+        fixture.die_after(0);
+        drop(hold);
+        fixture.revive();
+        let journal = options.state_dir.join("journal.json");
+        let text = std::fs::read_to_string(&journal).unwrap();
+        std::fs::write(&journal, text.replace(&format!("\"pid\": {}", std::process::id()), "\"pid\": 4294967295"))
+            .unwrap();
+        assert_eq!(left_by_earlier_runs(&options).unwrap(), [Subject::Function(free)]);
+        restore(&options).unwrap();
+        assert!(left_by_earlier_runs(&options).unwrap().is_empty());
     }
 
     #[test]

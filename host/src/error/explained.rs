@@ -5,7 +5,7 @@ use std::io;
 use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain, sentence};
 
 use super::denied::{denied_read, denied_state, is_denied, is_root, untrusted};
-use crate::Error;
+use crate::{Error, InUse};
 
 impl Error {
     /// The cause for results; `None` if no cause applies.
@@ -38,10 +38,10 @@ impl Explained for Error {
             Self::ReadHost { path, .. } => denied_read(path, is_root()),
             Self::State { path, source, .. } => denied_state(path, source, is_root()),
             Self::UntrustedStateDir { path, owner, user, .. } => untrusted(path, *owner, *user),
-            Self::NotVfioDriver { driver, .. } => Explanation::new(
+            Self::NotVfioDriver { bdf, .. } => Explanation::new(
                 Cause::DriverNotVfio,
-                format!("The driver {driver} is bound to the function."),
-                "Bind the function to vfio-pci first.",
+                "Only a function that is bound to a VFIO driver can be used.",
+                format!("Bind {bdf} to vfio-pci."),
             ),
             Self::Locked { pid, .. } => Explanation::new(
                 Cause::InUse,
@@ -52,7 +52,7 @@ impl Explained for Error {
                 "Wait until that process exits, or end it.",
             ),
             Self::OpenElsewhere { pids, .. } => open_elsewhere(pids),
-            Self::InUse { uses, forced, .. } => in_use(uses.iter().all(|one| one.forceable), *forced),
+            Self::InUse { uses, .. } => in_use(uses),
             Self::VfioPciMissing => Explanation::new(
                 Cause::DriverNotVfio,
                 "The kernel module vfio-pci is not loaded, or this kernel was built without it.",
@@ -150,14 +150,16 @@ fn open_elsewhere(pids: &[u32]) -> Explanation {
     )
 }
 
-fn in_use(forceable: bool, forced: bool) -> Explanation {
-    let remedy = match (forceable, forced) {
-        (true, _) => "Stop these uses, or force the change of a function in use.",
-        (false, true) => {
-            "Stop these uses. Force does not cover a mounted disk, the default route, the login session, enabled virtual \
-             functions, and software RDMA that a program has open."
+/// Callers offer to force the change only after "Stop these uses.", so other remedies do not contain these words.
+fn in_use(uses: &[InUse]) -> Explanation {
+    let (forceable, fixed): (Vec<_>, Vec<_>) = uses.iter().partition(|one| one.forceable);
+    let remedy = match (&forceable[..], &fixed[..]) {
+        (_, []) => "Stop these uses.".to_owned(),
+        ([], _) => "End these uses; no option overrides them.".to_owned(),
+        (_, fixed) => {
+            let fixed: Vec<_> = fixed.iter().map(ToString::to_string).collect();
+            format!("End the uses that no option overrides: {}.", fixed.join("; "))
         }
-        (false, false) => "Stop these uses.",
     };
     Explanation::new(Cause::InUse, "The change would break these uses of the function.", remedy)
 }
@@ -165,7 +167,7 @@ fn in_use(forceable: bool, forced: bool) -> Explanation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{InUse, Subject, UseKind};
+    use crate::{Subject, UseKind};
     use peerpath_paths::{Bdf, GroupError, IommuGroupId};
 
     fn bdf() -> Bdf {
@@ -202,6 +204,20 @@ mod tests {
             (state(libc::ENOSPC), Severity::Internal, None),
         ] {
             assert_eq!((error.severity(), error.cause()), (class, cause), "{error}");
+        }
+    }
+
+    #[test]
+    fn offers_to_force_only_what_force_covers() {
+        let one = |detail: &str, forceable| InUse { kind: UseKind::Disk, detail: detail.to_owned(), forceable };
+        let (mounted, up) = (one("sda is mounted at /", false), one("eth0 is up", true));
+        for (uses, forced, expected) in [
+            (vec![up.clone()], false, "Stop these uses."),
+            (vec![mounted.clone()], false, "End these uses; no option overrides them."),
+            (vec![mounted.clone()], true, "End these uses; no option overrides them."),
+            (vec![mounted, up], false, "End the uses that no option overrides: sda is mounted at /."),
+        ] {
+            assert_eq!(Error::InUse { bdf: bdf(), uses, forced }.explanation().remedy, expected);
         }
     }
 

@@ -209,7 +209,10 @@ pub(super) fn relaxed_ordering(at: &Context<'_>) -> Vec<Verdict> {
         Capability::Present(_) => vec![Verdict::warn(
             importer.bdf,
             "Relaxed ordering is off, which makes peer-to-peer writes slow on some root complexes.",
-            "Enable it in the firmware, or with setpci (CAP_EXP+8.w, bit 4), if the device supports it.",
+            format!(
+                "Enable it in the firmware, or with `setpci -s {} CAP_EXP+8.w=0x10:0x10`, if the device supports it.",
+                importer.bdf
+            ),
         )],
     }
 }

@@ -91,13 +91,13 @@ impl TreeError {
 impl Explained for TreeError {
     fn explanation(&self) -> Explanation {
         match self {
-            Self::Unreadable { source, .. } => Explanation::uncaused(
+            Self::Unreadable { path, source } => Explanation::uncaused(
                 match source {
                     InputError::Io(error) => format!("The operating system reports: {error}."),
                     InputError::Kind(kind) => format!("The file is {kind}."),
                     InputError::TooLong { .. } => format!("The file is too long: {source}."),
                 },
-                "Pass a directory that contains sys and proc, a snapshot, or the output of lspci.",
+                source.remedy(path, "Pass a directory that contains sys and proc, a snapshot, or the output of lspci."),
             ),
             Self::Malformed { source, .. } => Explanation::uncaused(
                 format!("The file is not a complete tar archive: {}.", reason(source)),

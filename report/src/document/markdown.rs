@@ -24,8 +24,10 @@ pub(crate) fn render(document: &Document) -> String {
     let mut run = None;
     for (pair, summary) in pairs.iter().zip(&summaries).take(MAX_ROWS) {
         if document.labels.len() > 1 && run != Some(pair.run) {
+            // A blank line ends the list of the previous run.
+            let gap = if run.is_some() { "\n" } else { "" };
             run = Some(pair.run);
-            let _ = write!(text, "\n### {}\n", escape(&document.labels[pair.run]));
+            let _ = write!(text, "{gap}\n### {}\n", escape(&document.labels[pair.run]));
         }
         let _ = write!(
             text,

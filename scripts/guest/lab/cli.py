@@ -55,7 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
             return _run(chosen, command)
         if command:
             parser.error(f"{chosen.subcommand} takes no command after --")
-        return chosen.act(chosen)
+        code = chosen.act(chosen)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if chosen.act is _run:
+            raise
+        # The reader of a pipe such as `| head` has all the lines that it wants. Python would report the pipe again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except LabError as error:
         print(f"scripts/lab: {error}", file=sys.stderr)
         return error.exit_code

@@ -58,9 +58,6 @@ pub(super) fn make(
 
 /// Reverts the host changes of a leg.
 pub(super) fn revert(arrangement: Arrangement) -> Result<(), Failure> {
-    for change in arrangement.done() {
-        log::info!("revert: {change}");
-    }
     arrangement.revert().map_err(|error| {
         let mut failure = Failure::of(&error);
         failure.what = format!("cannot revert every host change that was made for a path: {}", failure.what);

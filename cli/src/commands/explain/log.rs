@@ -10,6 +10,7 @@ use peerpath_paths::{Cause, Severity, printable};
 use serde::Serialize;
 
 use super::host_names::HostNames;
+use crate::steps::is_quiet;
 use crate::terminal;
 use crate::text_layout::hanging;
 
@@ -32,9 +33,15 @@ pub(super) struct Options {
 /// Explains a log until its end. A closed output pipe (`| head`) ends the explanation without an error.
 pub(super) fn explain(input: impl Read, options: Options, names: HostNames) -> Result<ExitCode, Failure> {
     let output = BufWriter::new(io::stdout().lock());
-    let mut filter = Filter { options, names, width: terminal::width(), explained: HashSet::new(), output };
+    let mut filter =
+        Filter { options, names, width: terminal::width(), explained: HashSet::new(), recognized: false, output };
     match filter.run(BufReader::new(input)) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(()) => {
+            if options.only && !filter.recognized && !is_quiet() {
+                terminal::note("no line of the log is recognized");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Err(End::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(End::Write(error)) => Err(Failure::internal(
             "cannot write to standard output",
@@ -59,6 +66,8 @@ struct Filter<W> {
     names: HostNames,
     width: usize,
     explained: HashSet<String>,
+    /// Whether the log has a recognized line.
+    recognized: bool,
     output: W,
 }
 
@@ -130,6 +139,7 @@ impl<W: Write> Filter<W> {
 
     fn explain(&mut self, meaning: Option<(String, LogExplanation)>) -> io::Result<()> {
         let Some((line, meaning)) = meaning else { return Ok(()) };
+        self.recognized = true;
         if self.options.json { self.write_record(&line, &meaning) } else { self.write_text(&line, &meaning) }
     }
 
@@ -208,6 +218,7 @@ mod tests {
             names: HostNames::none(),
             width: usize::MAX,
             explained: HashSet::new(),
+            recognized: false,
             output: Vec::new(),
         };
         filter.run(BufReader::new(input)).unwrap();

@@ -88,7 +88,8 @@ impl Expectations {
     /// Reads the file.
     pub(super) fn read(file: &Path) -> Result<Self, Failure> {
         let what = || format!("cannot read the expectations {}", file.display());
-        let bytes = input_file::read(file, MAX_BYTES).map_err(|error| Failure::unreadable(what(), &error, REMEDY))?;
+        let bytes = input_file::read(file, MAX_BYTES)
+            .map_err(|error| Failure::unreadable(what(), &error, error.remedy(file, REMEDY)))?;
         let text = String::from_utf8(bytes).map_err(|_| Failure::bad_input(what(), "it is not a text file", REMEDY))?;
         let File { expect } = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());

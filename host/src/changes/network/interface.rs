@@ -52,18 +52,18 @@ impl From<Error> for NotRestorable {
 
 impl Interface {
     pub(super) fn before(host: &HostTree, name: &str) -> Result<Self, NotRestorable> {
-        let shown = host.run("ip", &["-details", "-json", "address", "show", "dev", name])?;
+        let shown = host.query("ip", &["-details", "-json", "address", "show", "dev", name])?;
         let link = Link::parse(&shown).map_err(NotRestorable::Part)?;
         let addresses = ip_arguments::addresses(name, &shown).map_err(NotRestorable::Part)?;
         let prefix_routes = addresses.iter().any(|address| address.contains(" noprefixroute"));
         let mut routes = Vec::new();
         for family in ["-4", "-6"] {
-            let listed = host.run("ip", &["-json", family, "route", "show", "table", "all", "dev", name])?;
+            let listed = host.query("ip", &["-json", family, "route", "show", "table", "all", "dev", name])?;
             routes.extend(ip_arguments::routes(family, &listed, prefix_routes).map_err(NotRestorable::Part)?);
         }
         // A route through a gateway requires the route to that gateway.
         routes.sort_by_key(|route| route.contains(" via "));
-        let listed = host.run("ip", &["-json", "neighbour", "show", "dev", name, "nud", "permanent"])?;
+        let listed = host.query("ip", &["-json", "neighbour", "show", "dev", name, "nud", "permanent"])?;
         Ok(Self {
             name: name.to_owned(),
             port: port(host, name)?,
@@ -106,7 +106,7 @@ impl Interface {
         let mut replace = |start: &[&str], arguments: &str| {
             let arguments: Vec<_> =
                 start.iter().copied().chain(arguments.split_whitespace()).chain(["dev", name]).collect();
-            note(host.run("ip", &arguments).map(drop));
+            note(host.change("ip", &arguments));
         };
         for address in &self.addresses {
             replace(&["address", "replace"], address);
@@ -139,8 +139,8 @@ impl Interface {
             return Ok(());
         }
         let found = self.find(host, bdf)?.unwrap_or_else(|| found.to_owned());
-        host.run("ip", &["link", "set", "dev", &found, "down"])?;
-        host.run("ip", &["link", "set", "dev", &found, "name", &self.name]).map(drop)
+        host.change("ip", &["link", "set", "dev", &found, "down"])?;
+        host.change("ip", &["link", "set", "dev", &found, "name", &self.name])
     }
 }
 
@@ -157,12 +157,12 @@ fn set_attribute(host: &HostTree, interface: &str, name: &str, value: &str) -> R
     if attribute(host, interface, name)?.as_deref() == Some(value) {
         return Ok(());
     }
-    host.run("ip", &["link", "set", "dev", interface, name, value]).map(drop)
+    host.change("ip", &["link", "set", "dev", interface, name, value])
 }
 
 fn set_up(host: &HostTree, interface: &str, up: bool) -> Result<(), Error> {
     if is_up(host, interface)? == up {
         return Ok(());
     }
-    host.run("ip", &["link", "set", "dev", interface, if up { "up" } else { "down" }]).map(drop)
+    host.change("ip", &["link", "set", "dev", interface, if up { "up" } else { "down" }])
 }

@@ -61,7 +61,7 @@ impl Link {
         let now = Self::now(host, name)?;
         let mut outcome = Ok(());
         let mut set = |key: &str, value: &str| {
-            let done = host.run("ip", &["link", "set", "dev", name, key, value]).map(drop);
+            let done = host.change("ip", &["link", "set", "dev", name, key, value]);
             if outcome.is_ok() {
                 outcome = done;
             }
@@ -84,7 +84,7 @@ impl Link {
 
     fn now(host: &HostTree, name: &str) -> Result<Self, Error> {
         let command = ["-details", "-json", "address", "show", "dev", name];
-        let shown = host.run("ip", &command)?;
+        let shown = host.query("ip", &command)?;
         Self::parse(&shown).map_err(|message| Error::Program { command: format!("ip {}", command.join(" ")), message })
     }
 }
@@ -94,10 +94,10 @@ fn add_altname(host: &HostTree, name: &str, altname: &str) -> Result<(), Error> 
     if Link::now(host, name)?.altnames.iter().any(|other| other == altname) {
         return Ok(());
     }
-    match host.run("ip", &["link", "property", "add", "dev", name, "altname", altname]) {
+    match host.change("ip", &["link", "property", "add", "dev", name, "altname", altname]) {
         // udev added the name meanwhile.
         Err(_) if Link::now(host, name)?.altnames.iter().any(|other| other == altname) => Ok(()),
-        added => added.map(drop),
+        added => added,
     }
 }
 
