@@ -26,7 +26,7 @@ pub(super) fn render(comparison: &Comparison, all: bool, width: usize) -> String
     }
     text.extend(comparison.notes.iter().map(|note| hanging("note:", 6, &printable(note), width)));
     text += &hanging("", 0, comparison.method, width);
-    text + &compare::summary(comparison) + "\n"
+    text + &hanging("", 0, &compare::summary(comparison), width)
 }
 
 fn table_of(rows: &[&Row], width: usize) -> String {

@@ -1,7 +1,7 @@
 //! `list` as text.
 
 use peerpath_importers::IMPORTERS;
-use peerpath_paths::{ListEntry, printable};
+use peerpath_paths::printable;
 use peerpath_report::units;
 
 use super::usable::ListedFunction;
@@ -110,7 +110,7 @@ fn export(function: &ListedFunction) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use peerpath_paths::{BarKind, ListBar};
+    use peerpath_paths::{BarKind, ListBar, ListEntry};
 
     use super::*;
 
