@@ -176,8 +176,8 @@ fn prints_steps_with_verbose_and_no_notes_with_quiet() {
     let file = folder.path().join("host.tar.gz");
     let file = file.to_str().unwrap();
     ends(&["snapshot", file], 0, "written");
-    assert_eq!(text(&peerpath(&["-q", "snapshot", file])), "");
-    assert!(text(&peerpath(&["snapshot", file, "--quiet", "--color=never"])).is_empty());
+    assert_eq!(text(&peerpath(&["-q", "snapshot", "--force", file])), "");
+    assert!(text(&peerpath(&["snapshot", "--force", file, "--quiet", "--color=never"])).is_empty());
     ends(&["restore", "-v"], 0, "nothing to restore");
 }
 
