@@ -168,7 +168,7 @@ pub(crate) fn absent(inventory: &Inventory, text: &str, is_live: bool) -> Failur
     let has_kind_of_target =
         text.split_once(':').is_none_or(|(kind, _)| is_kind(kind)) || misspelt_kind(text).is_some();
     if is_live && has_kind_of_target {
-        // On this host, the importer says why the address is wrong, or that there is no such device.
+        // On this host, the importer says why the address is wrong, or that the device does not exist.
         let probe = |Target { importer, address }: Target| Ok(importer.probe(&address).map(drop)?);
         match target(text).and_then(probe) {
             Err(failure) if failure.severity == Severity::BadInput => return failure,

@@ -41,7 +41,7 @@ fn repeated(op: &str, size: u64, samples: &[u64], count: usize, draws: &mut Draw
     cell
 }
 
-/// A result with six cells of so many repeats. `slowed` is the index of a cell, and the factor by which its latency samples are
+/// A result with six cells, each with this number of repeats. `slowed` is the index of a cell, and the factor by which its latency samples are
 /// multiplied.
 fn run(seed: u64, repeats: usize, slowed: Option<(usize, f64)>) -> Value {
     let mut draws = Draws(seed);

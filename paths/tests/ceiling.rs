@@ -1,4 +1,4 @@
-//! The ceilings of paths: which links count, which packet sizes apply, and when there is no ceiling.
+//! The ceilings of paths: which links count, which packet sizes apply, and which paths have no ceiling.
 
 mod support;
 

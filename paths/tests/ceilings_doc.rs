@@ -202,7 +202,7 @@ fn the_packets_are_those_of_pcie_bench() {
         let share = gen3_x8.bytes_per_s(op, Traffic::OneWay).unwrap() / tlps;
         assert!((share - payload / 57.885).abs() < 1e-4, "{share} {}", payload / 57.885);
     }
-    // Measurements of the authors exceed their model, so its rate of DLLPs is no upper limit.
+    // Measurements of the authors exceed their model, so its rate of DLLPs does not give an upper limit.
     let exceeded =
         |model: usize, measured: usize| self::pcie_model()[model].gb_per_s < self::measured()[measured].gb_per_s;
     assert!(exceeded(0, 2) && exceeded(1, 3));

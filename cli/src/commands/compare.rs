@@ -36,7 +36,7 @@ results:
   better, worse  the change is larger than the threshold, and significant at 1 % false discoveries among all rows
   same           the 90 % interval of the change is within the threshold
   inconclusive   neither: the table gives the number of repeats that would probably decide
-  incomparable   there is no equal cell
+  incomparable   the other side lacks the cell
 
 Results without repeats have only the verdicts inconclusive and incomparable, unless a cell failed or took another path. \
 Repeats of one run do not show the variation from run to run: for changes that matter, alternate several runs of each side.

@@ -130,7 +130,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     code
 }
 
-/// Omits `--help` after `help`, which is no option of that command.
+/// Omits `--help` after `help`: that command does not have the option.
 fn without_help_of_help(mut arguments: Vec<OsString>, command: usize) -> Vec<OsString> {
     if arguments.get(command).is_some_and(|name| name == "help") {
         arguments.retain(|argument| argument != "--help" && argument != "-h");

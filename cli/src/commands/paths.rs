@@ -114,7 +114,7 @@ fn remedy_for_unknown(inventory: &Inventory, is_live: bool) -> &'static str {
     }
 }
 
-/// Whether the driver of an exporter is no obstacle: `run` binds a function without a driver to vfio-pci.
+/// Whether `run` can use the exporter in spite of its driver: it binds a function without a driver to vfio-pci.
 fn run_binds(inventory: &Inventory, exporter: Bdf) -> bool {
     let function = inventory.topology.function(exporter);
     function.is_some_and(|function| function.driver.is_none() && function.driver_known)

@@ -97,7 +97,7 @@ impl Report {
         }
         let any_unreadable = !document.unreadable().is_empty();
         if document.saved().is_empty() {
-            // The reason why the only file cannot be read also says why there is no report.
+            // The error of the only file also explains the missing report.
             if document.unreadable().len() == 1 {
                 return Ok(ExitCode::from(2));
             }

@@ -16,7 +16,7 @@ pub enum Assumption {
     UnlimitedForwarding,
     /// A link keeps its current speed, which is below the speed that both ends support.
     CurrentSpeed,
-    /// The link between a GPU and the switch on its card is no limit.
+    /// The link between a GPU and the switch on its card does not limit the rate.
     InternalLinks,
     /// The direction of the data carries no DLLPs.
     NoDllps,

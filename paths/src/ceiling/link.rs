@@ -15,7 +15,7 @@ const FLIT_TLP_BYTES: f64 = 236.0;
 const FLIT_BYTES: f64 = 256.0;
 
 /// Bytes around a TLP outside of Flit Mode: LCRC (4), and start, sequence number and end (4). From 8 GT/s the STP token of 4
-/// bytes contains the sequence number, and there is no end symbol.
+/// bytes contains the sequence number; an end symbol does not exist.
 const ENVELOPE_BYTES: f64 = 8.0;
 /// A TLP header with a 64-bit address, and one with a 32-bit address or of a completion, in bytes.
 const HEADER_4DW_BYTES: f64 = 16.0;

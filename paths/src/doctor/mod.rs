@@ -1,7 +1,7 @@
 //! Checks whether a host can export a BAR, import it and observe the path. The checks change nothing.
 //!
 //! [`CHECKS`] lists all of them in the order in which a user should fix problems. Help, JSON and text output have the same order.
-//! A check that does not apply returns no finding; for example, the exporter checks return none if there is no exporter. A check
+//! A check that does not apply returns no finding; for example, the exporter checks return none without an exporter. A check
 //! without the necessary information returns *unknown*.
 
 mod acs_redirect;

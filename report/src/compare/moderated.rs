@@ -123,7 +123,7 @@ impl Estimate {
         (self.variance * (base + new)).sqrt()
     }
 
-    /// Two-sided p value of the hypothesis that there is no difference.
+    /// Two-sided p value of the null hypothesis that both sides have the same mean.
     pub(super) fn p(&self) -> f64 {
         (2.0 * above((self.difference / self.error()).abs(), self.degrees)).min(1.0)
     }
