@@ -162,7 +162,8 @@ pub(crate) fn device_of(inventory: &Inventory, text: &str) -> Result<String, Fai
     }
 }
 
-/// The failure for a device with its kind that no function of an inspected host has.
+/// Creates the failure for a device name with a kind (`verbs:mlx5_9`) that belongs to no PCI function of the host. On the running
+/// host, an error of the importer's probe about the name takes precedence.
 pub(crate) fn absent(inventory: &Inventory, text: &str, is_live: bool) -> Failure {
     let is_kind = |kind: &str| IMPORTERS.iter().any(|importer| importer.kind() == kind);
     let has_kind_of_target =
@@ -182,7 +183,7 @@ pub(crate) fn absent(inventory: &Inventory, text: &str, is_live: bool) -> Failur
     )
 }
 
-/// The remedy for a device that no function of an inspected host has.
+/// Remedy for an unknown device name: suggests the closest one.
 fn similar_device(inventory: &Inventory, text: &str) -> String {
     let own_name = |device: &str| device.split_once(':').map_or(device, |(_, name)| name).to_owned();
     let devices = || inventory.topology.functions().iter().flat_map(|function| &function.devices);

@@ -39,8 +39,8 @@ fn visible(character: char) -> char {
     }
 }
 
-/// Whether the standard library prints a character unchanged. The standard library contains the Unicode Character Database, so
-/// this crate needs no table of its own.
+/// Whether a character has a glyph: the standard library prints it unchanged, and it is not one of the invisible letters and marks
+/// of `is_ignorable`. The tables of the standard library cover everything else.
 fn has_glyph(character: char) -> bool {
     // The character follows a letter, so that combining marks count as printable.
     let mut text = [b'a'; 5];

@@ -697,8 +697,8 @@ fn files_that_were_not_copied_are_named() {
         &["does not contain the config space", "Copy the file config"],
     );
     expect(&machine("*/resource"), "exporter", Unknown, &["file resource"]);
-    // A copy without the symlink `iommu_group` of each function and the folder `devices` of each group does not show whether an
-    // IOMMU is enabled.
+    // A copy of sysfs without symlinks (`iommu_group`, `subsystem`) and without the folder `devices` of each group does not show
+    // which functions are in a group. The absence of `subsystem` shows that the copy has no symlinks.
     let types_only = self::machine(INTEL)
         .without("*/subsystem")
         .file("sys/kernel/iommu_groups/0/type", "DMA-FQ\n")

@@ -1,4 +1,4 @@
-//! Judges a result against expectations: bounds for latency, throughput and path that a run has to keep.
+//! Judges a result against expectations: bounds for latency, throughput and path that a run has to satisfy.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::document::baseline_share;
 use crate::saved::{Outcome, Saved, SavedCell};
 use crate::units;
 
-/// Which cells an expectation concerns, and the bounds that each of them has to keep. A field that is `None` selects every cell,
+/// Which cells an expectation concerns, and the bounds that each of them has to satisfy. A field that is `None` selects every cell,
 /// or is no bound. Without any bound, the cells only have to pass.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Expectation {
@@ -36,7 +36,7 @@ pub struct Expectation {
     pub paths: Vec<PathName>,
 }
 
-/// A bound that a cell did not keep.
+/// A bound that a cell does not satisfy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// Index of the expectation.
@@ -47,8 +47,8 @@ pub struct Broken {
     pub why: String,
 }
 
-/// Returns each bound that the result does not keep. An expectation without a matching cell is broken, and so is one whose cell
-/// did not pass or lacks the figure: an expectation that cannot be checked must not count as kept.
+/// Returns each bound that the result does not satisfy. An expectation without a matching cell is broken, and so is one whose cell
+/// did not pass or lacks the figure: an expectation that cannot be checked must not count as satisfied.
 pub fn broken(saved: &Saved, expectations: &[Expectation]) -> Vec<Broken> {
     let mut broken = Vec::new();
     for (expectation, expected) in expectations.iter().enumerate() {

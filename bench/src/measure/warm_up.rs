@@ -12,7 +12,7 @@ const AGREEING_BLOCKS: usize = 3;
 const LARGEST_RATIO: f64 = 1.1;
 /// Maximum number of blocks.
 const MOST_BLOCKS: u64 = 20;
-/// Maximum duration. Operations that take long have few effects of a cold start, and 20 blocks of them would take minutes.
+/// Maximum duration. A cold start hardly affects long operations, and 20 blocks of them would take minutes.
 const LONGEST: Duration = Duration::from_secs(1);
 /// Part of the measurement's maximum duration that the warm-up may take: one in this many.
 const PART_OF_DURATION: u32 = 4;

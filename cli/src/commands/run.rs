@@ -244,7 +244,7 @@ fn dry_run(plan: &Plan) -> String {
     text
 }
 
-/// `is_kept`: whether the result keeps what `--expect` and `--fail-on-waived` demand. `skipped`: the number of cells that
+/// `is_kept`: whether the result satisfies `--expect` and `--fail-on-waived`. `skipped`: the number of cells that
 /// passed in an earlier run.
 fn exit_code(result: &RunResult, interrupt: &Interrupt, is_kept: bool, skipped: usize) -> ExitCode {
     match interrupt.exit_code() {

@@ -68,9 +68,8 @@ pub(super) fn settled() -> Result<HostState, Failed> {
     Ok(before)
 }
 
-/// Kills a run that has changed the type of the NIC's group. Removes the NIC and the exporter, and
-/// rescans them in the reverse order, so that the exporter's group gets the number of the NIC's
-/// group.
+/// Kills a run that has changed the type of the NIC's group. Removes both functions, then rescans the NIC before the exporter. At
+/// boot the kernel finds the exporter first, so the exporter's group now gets the number of the NIC's group.
 fn reused_number() -> Result<(), Failed> {
     let name = interface(NIC)?;
     let number = group(NIC)?;

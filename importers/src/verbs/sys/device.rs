@@ -192,7 +192,8 @@ impl Context {
         })
     }
 
-    /// Whether the device supports on-demand paging (ODP). Only then can it import memory whose exporter may move or revoke it.
+    /// Whether the device supports on-demand paging (ODP). mlx5 needs it to import memory that the exporter may move or revoke; irdma
+    /// imports revocable memory without it.
     pub(in crate::verbs) fn pages_on_demand(&self) -> io::Result<bool> {
         // SAFETY: the structure consists of integers, for which zero is valid.
         let mut attributes: ffi::ibv_device_attr_ex = unsafe { mem::zeroed() };

@@ -16,7 +16,7 @@ use known::Meaning;
 const ID_LISTS: [&str; 2] = ["vfio_pci.ids", "pci_stub.ids"];
 /// A parameter of openEuler kernels: devices that bypass the SMMU.
 const VENDOR_BYPASS: &str = "smmu.bypassdev";
-/// The options of `pci=` with a list of functions.
+/// The ACS options of `pci=`. Each takes a list of functions.
 const LISTS: [&str; 2] = [DISABLE_REDIRECT, "config_acs="];
 
 /// Whether this check covers a parameter, for at least one processor or kernel. `name` has underscores in place of dashes.
