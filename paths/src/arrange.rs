@@ -35,7 +35,7 @@ impl Inventory {
         if request.own_address_space {
             return Some(Err(Explanation::uncaused(
                 format!("The I/O address space (IOAS) of {to} always translates."),
-                "Request translated, or choose another kind of target.",
+                "Request the path `translated`, or choose another kind of target.",
             )));
         }
         Some(plan.changes(wanted).and_then(|changes| plan.verified(changes, wanted)))
@@ -158,8 +158,11 @@ impl Plan<'_> {
         let Some(port) = below.last().filter(|port| *port != self.to) else {
             return Err(Explanation::new(
                 Cause::Topology,
-                format!("No port between {} and {common}, the nearest common bridge, can redirect requests.", self.to),
-                "Request translated, or move one function to another port.",
+                format!(
+                    "{} is attached directly to {common}, the nearest common bridge, so no port below {common} can redirect requests.",
+                    self.to
+                ),
+                "Request the path `translated`, or move one function to another port.",
             ));
         };
         self.require_acs_seen(&[port])?;
@@ -177,7 +180,7 @@ impl Plan<'_> {
                      through the root complex.",
                     self.to, self.from
                 ),
-                "Request translated, or move one function to another root port.",
+                "Request the path `translated`, or move one function to another root port.",
             ));
         };
         changes.push(redirect);
@@ -222,7 +225,7 @@ impl Plan<'_> {
                 format!(
                     "The domain type of {to} (IOMMU group {number}) is {other}. sysfs does not accept this type, so peerpath cannot restore it after a change."
                 ),
-                "Choose an importer that is bound to a kernel driver.",
+                "Choose an importer whose IOMMU group has the type DMA, DMA-FQ or identity (/sys/kernel/iommu_groups/N/type).",
             )),
             None => Err(Explanation::new(
                 Cause::KernelTooOld,

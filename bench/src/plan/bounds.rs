@@ -36,6 +36,15 @@ pub(crate) fn within_bounds(size_bytes: u64, depth: u32, qps: u32, threads: u32,
         && ranges.is_none_or(|count| (1..=MOST_RANGES).contains(&count))
 }
 
+/// The reason why a send queue of this depth does not drain ([`send_queue_drains`]).
+pub(crate) fn why_not_draining(depth: u32, post_list: u32) -> &'static str {
+    if post_list > 0 && depth.is_multiple_of(post_list) {
+        "The send queue would fill with unsignaled work requests, so it would never drain."
+    } else {
+        "The depth is not a multiple of the post list."
+    }
+}
+
 /// Whether a send queue of this depth always drains, i.e. never fills with unsignaled work requests. Work requests are posted
 /// in lists of `post_list`, and one of `moderation` is signaled.
 pub(crate) fn send_queue_drains(depth: u32, post_list: Option<u32>, moderation: u32) -> bool {

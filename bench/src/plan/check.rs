@@ -6,7 +6,7 @@ use peerpath_paths::{Explained, Explanation, PathName, Severity};
 
 use super::bounds::{
     DEEPEST, HIGHEST_RATE_PER_S, LARGEST_OPERATION_BYTES, MOST_CELLS, MOST_QUEUES, MOST_RANGES, MOST_REPEATS,
-    MOST_THREADS, MOST_VALUES, send_queue_drains,
+    MOST_THREADS, MOST_VALUES, send_queue_drains, why_not_draining,
 };
 use super::cells::SHORTEST_RANGE_BYTES;
 use super::{Mode, Plan, possible};
@@ -211,7 +211,7 @@ fn check_threads_and_queues(plan: &Plan) -> Result<(), PlanError> {
         if count == 0 || count > shallowest {
             return reject(
                 format!("cannot use {option} {count} at a depth of {shallowest}"),
-                "The value is 1 to the depth: at most as many operations as the depth are outstanding.",
+                "The value ranges from 1 to the depth, the maximum number of outstanding operations.",
                 &format!(
                     "Use {option} from 1 to {shallowest}{}.",
                     if count == 0 { "" } else { ", or a larger --depth" }
@@ -219,14 +219,12 @@ fn check_threads_and_queues(plan: &Plan) -> Result<(), PlanError> {
             );
         }
     }
-    if plan.depths.iter().any(|depth| !send_queue_drains(*depth, plan.post_list, plan.completion_moderation)) {
+    let (list, moderation) = (plan.post_list, plan.completion_moderation);
+    if let Some(depth) = plan.depths.iter().find(|depth| !send_queue_drains(**depth, list, moderation)) {
+        let list = list.unwrap_or(1);
         return reject(
-            format!(
-                "cannot use --post-list {} with --completion-moderation {} at every depth of the plan",
-                plan.post_list.unwrap_or(1),
-                plan.completion_moderation
-            ),
-            "All work requests would be unsignaled, so the send queue would never drain.",
+            format!("cannot use --post-list {list} with --completion-moderation {moderation} at --depth {depth}"),
+            why_not_draining(*depth, list),
             "Use a --depth that is a multiple of --post-list and larger than --post-list plus --completion-moderation.",
         );
     }

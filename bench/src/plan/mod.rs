@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::measure::Limit;
 pub use bounds::MOST_CELLS;
-pub(crate) use bounds::{ATOMIC_BYTES, send_queue_drains, within_bounds};
+pub(crate) use bounds::{ATOMIC_BYTES, send_queue_drains, why_not_draining, within_bounds};
 pub use cells::{CellSpec, Leg};
 pub use check::PlanError;
 pub(crate) use possible::unsupported;

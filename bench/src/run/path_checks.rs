@@ -22,7 +22,9 @@ pub(super) fn as_predicted(path: &CellPath) -> Result<(), CellError> {
         Explanation::new(
             Cause::PathMismatch,
             "The PCI topology and the configuration of the host determine the path.",
-            "See the prediction for this pair for the deciding fact.",
+            format!(
+                "Request the path {predicted}, or change what decides: `peerpath paths --from SOURCE --to TARGET` names it."
+            ),
         ),
     ))
 }

@@ -20,7 +20,7 @@ Examples:
   peerpath restore              revert this and every other change
 
 Exit status: 0 if every function is bound to a VFIO driver, 2 for a function that does not exist, 3 if a function cannot be \
-bound, e.g. because it is in use; then none is.")]
+bound, e.g. because it is in use; in that case no function is bound.")]
 pub(super) struct Bind {
     /// Functions, e.g. 0000:03:00.0
     #[arg(value_name = "BDF", required = true, value_parser = function)]
@@ -64,7 +64,7 @@ Example:
 Changes are recorded in a journal in PEERPATH_STATE_DIR, by default /run/peerpath. Functions that a running program uses are \
 skipped.
 
-Exit status: 0 if every change is reverted or there is none, 3 if a change is skipped or cannot be reverted, 1 if reverting a \
+Exit status: 0 if every change is reverted or there is none, 3 if a change is skipped, e.g. because a program uses the function, 1 if reverting a \
 change fails, 4 after an I/O error.")]
 pub(super) struct Restore {}
 

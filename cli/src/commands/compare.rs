@@ -29,13 +29,13 @@ A cell is one measurement: one combination of source, target, path, operation, m
 Each cell of the new results is compared with the same cell of the earlier ones. Below the table, each difference between \
 the runs is named: program, host, devices and plan. With several results per side, options precede the `--`.
 
-The verdict of a cell is that of its figures: the median and the p99 latency, and the throughput.
+Each figure (median latency, p99 latency, throughput) has a row with its own verdict. The exit status is 1 if any row is worse.
 
 Verdicts follow from the repeats of the cells (`run --repeat`), or with two or more results on each side from the medians of the \
 results:
-  better, worse  the change is larger than the threshold, and significant at 1 % false discoveries among all rows
+  better, worse  the change is larger than the threshold, and significant
   same           the 90 % interval of the change is within the threshold
-  inconclusive   neither: the table gives the number of repeats that would probably decide
+  inconclusive   neither; the table says how many repeats would decide
   incomparable   the other side lacks the cell
 
 Results without repeats have only the verdicts inconclusive and incomparable, unless a cell failed or took another path. \

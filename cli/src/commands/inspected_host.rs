@@ -204,8 +204,14 @@ fn gpu(inventory: &Inventory, target: &str, is_live: bool) -> Result<Bdf, Failur
         Some(bdf) => Ok(*bdf),
         None => Err(Failure::bad_input(
             format!("cannot find the function of {target}"),
-            format!("{} functions have the driver nvidia", gpus.len()),
-            "use a GPU that has this driver, or the BDF of another GPU",
+            format!(
+                "cuda:N counts the GPUs bound to the driver nvidia from 0, and the number of these GPUs is {}",
+                gpus.len()
+            ),
+            match gpus.len() {
+                0 => "bind the GPU to the driver nvidia, or name the BDF of the GPU".to_owned(),
+                count => format!("use a number below {count}, or name the BDF of the GPU"),
+            },
         )),
     }
 }

@@ -44,7 +44,8 @@ pub(super) struct Paths {
     /// Exporter, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0  [default: every function with an exportable BAR]
     #[arg(long, value_name = "BDF[:BAR]|cuda:N")]
     from: Option<Exporter>,
-    /// Importer, e.g. 0000:04:00.0, verbs:mlx5_0 or cuda:0  [default: every function except bridges]
+    /// Importer, e.g. 0000:04:00.0, verbs:mlx5_0 or cuda:0  [default: every function except bridges; the matrix shows
+    /// fewer, see --all]
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
     /// List every pair with its deciding fact, instead of a matrix of GPUs, RDMA NICs, NVMe drives and functions bound to VFIO

@@ -68,8 +68,8 @@ impl Explained for Error {
             ),
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
-                "Every change must be revertible, and this change is not.",
-                "Remove the configuration first, or choose another function.",
+                "peerpath makes only changes that it can revert.",
+                "Remove what the message names first, or choose another function.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),
             Self::Acs { bdf, source, .. } => Explanation::uncaused(
@@ -123,16 +123,16 @@ fn by_errno(step: Step, source: &io::Error) -> Explanation {
 fn replaced(before: &str, kept: bool) -> Explanation {
     if kept {
         return Explanation::uncaused(
-            "Functions were added or removed after the change, for example by a PCI rescan. Nothing was changed, and the change stays \
-             in the journal.",
+            "After peerpath made this change, functions were added or removed, for example by a PCI rescan. Nothing was reverted, and \
+             the journal still lists the change.",
             format!(
-                "Restore the host again when the same functions exist, or restore the earlier state by hand: {before}."
+                "Restore the host again when the original functions exist, or restore the earlier state by hand: {before}."
             ),
         );
     }
     Explanation::uncaused(
-        "The functions were removed or replaced after the change, so the change no longer exists. Nothing was changed, and the \
-         journal no longer lists it.",
+        "After peerpath made this change, its functions were removed or replaced, so the change no longer exists. Nothing was \
+         reverted, and the journal no longer lists the change.",
         format!("Check the present functions. State before the change: {before}."),
     )
 }

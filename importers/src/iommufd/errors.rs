@@ -187,7 +187,7 @@ impl Explained for Error {
             ),
             Self::BeyondDrive { capacity, .. } => Explanation::uncaused(
                 format!("The drive has {capacity} blocks."),
-                "Name blocks of the drive whose content may be lost; while the drive is bound to the kernel driver nvme, `nvme id-ns` shows the capacity.",
+                format!("Name blocks whose content may be lost, with LBA + COUNT of at most {capacity}."),
             ),
             Self::Itself { .. } => Explanation::uncaused(
                 "Exporter and importer are the same function.",

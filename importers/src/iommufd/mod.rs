@@ -58,7 +58,7 @@ impl Importer for Iommufd {
     fn usage(&self) -> Usage {
         Usage {
             form: address::FORM,
-            summary: "a PCI function bound to VFIO, which maps the buffer; NVMe drives also transfer data",
+            summary: "a PCI function bound to VFIO; the source is mapped into its IOAS; NVMe drives also transfer data",
         }
     }
 

@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::measure::{self, Flow, MeasureError, PingPong, Stream, Throughput};
 use crate::peer::connection::ConnectionError;
 use crate::peer::message::{Echo, Echoing, Post, Posted, Request, Response};
-use crate::plan::send_queue_drains;
+use crate::plan::{send_queue_drains, why_not_draining};
 
 /// Interval between checks whether the threads have ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -102,7 +102,7 @@ pub(super) fn post(
                 flow.depth
             ),
             Explanation::uncaused(
-                "All work requests would be unsignaled, so the send queue would never drain.",
+                why_not_draining(flow.depth, post_list.unwrap_or(1)),
                 "Use a depth that is a multiple of the post list and larger than the post list plus the completion moderation.",
             ),
         ))));

@@ -40,9 +40,9 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',', value_parser = paths(), hide_possible_values = true,
           help_heading = CELLS)]
     pub(super) path: Vec<PathName>,
-    /// Operation, see Operations below  [default: every operation that the target and the connection support; verbs: export,
-    /// register, unregister, write and read, uc: write only, ud: send; iommufd: export, map, unmap, write and read; cuda:
-    /// export, register, unregister, copy_in, copy_out, kernel_store and kernel_load]
+    /// Operation, see Operations below  [default: verbs: export, register, unregister, write and read (uc: no read; ud: send
+    /// instead of both; with --peer only write and read); iommufd: export, map, unmap, write and read; cuda: export, register,
+    /// unregister, copy_in, copy_out, kernel_store and kernel_load]
     #[arg(long, value_name = "OP", num_args = 1.., value_delimiter = ',', value_parser = words::<Op>(Op::ALL.map(Op::as_str)),
           hide_possible_values = true, help_heading = CELLS)]
     pub(super) op: Vec<Op>,
@@ -77,7 +77,8 @@ pub(in crate::commands) struct RunCommand {
           help_heading = MEASUREMENT)]
     pub(super) mechanism: MechanismChoice,
     /// Repeats of each cell. Repeats of different cells take turns in random order, so that a drift of the host does not affect
-    /// only one cell. The table shows the repeat with the median figure, and the spread of all repeats
+    /// only one cell. The main figure of a repeat is its throughput, or else its p50: the table shows the repeat whose main figure
+    /// is the median, and the spread of all repeats
     #[arg(long, value_name = "N", default_value = "3", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) repeat: u32,
     /// Seed of that order; the result records it  [default: random]
@@ -91,8 +92,8 @@ pub(in crate::commands) struct RunCommand {
     /// no limit with --iterations]
     #[arg(long, value_name = "T", value_parser = parse_duration, help_heading = MEASUREMENT)]
     pub(super) duration: Option<Duration>,
-    /// Operations per block of the warm-up. It ends when the medians of three blocks differ by at most 10 %, or after 20
-    /// blocks, the operations of one repeat, a quarter of its time limit, or 1 second; 0: no warm-up
+    /// Operations per block of the warm-up. The warm-up ends when the medians of three blocks differ by at most 10 %, and at the
+    /// latest after 20 blocks, as many operations as a repeat has, a quarter of its time limit, or 1 second; 0: no warm-up
     #[arg(long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) warmup: u64,
     /// In bandwidth mode, transfer both ways at once. The throughput is the sum of both directions; the table and the result
@@ -169,4 +170,6 @@ const OUTCOME: &str = "Outcome";
 const TWO_HOSTS: &str = "Two hosts";
 
 /// The plan comes first, because its options are inserted at its position.
-const USAGE: &str = "peerpath run [PLAN.toml] [OPTIONS] --from <SRC>... --to <TARGET>...";
+const USAGE: &str = "peerpath run [OPTIONS] --from <SRC>... --to <TARGET>...
+       peerpath run <PLAN.toml> [OPTIONS]
+       peerpath run [OPTIONS] --peer <HOST[:PORT]> --to <TARGET>";
