@@ -118,8 +118,8 @@ impl Runner<'_> {
         let store = Store::create(self.destination)?;
         let id = if self.peer.is_some() { record::id_with_peer } else { record::id };
         let (result, earlier) = self.start(&store, id)?;
-        progress.saving(&store.path());
         progress.skipping(earlier.complete.len());
+        progress.saving(&store.path());
         let mut log = Log { result, store, progress, earlier, id };
         log.save()?;
         let clock = Clock::new();

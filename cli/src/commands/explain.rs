@@ -79,7 +79,9 @@ Examples:
 
 Steps:
 {steps}
---step also accepts names of calls, such as ibv_reg_mr or VFIO_IOMMU_MAP_DMA. Unknown lines of a log pass through unchanged."
+--step also accepts names of calls, such as ibv_reg_mr or VFIO_IOMMU_MAP_DMA. Unknown lines of a log pass through unchanged.
+
+Exit status: 0, 2 for invalid input or an unknown errno, 4 after an I/O error."
     )
 }
 

@@ -26,7 +26,9 @@ Examples:
 
 A function is a source if it has an exportable BAR, and a VFIO driver or none: the column `export` is then `yes`, and --from \
 accepts FUNCTION:BAR. The column `target` holds what --to accepts. Other functions need `peerpath bind` first. A function is in use if unbinding its driver would break something, or if a program has it open \
-through VFIO.")]
+through VFIO.
+
+Exit status: 0, 2 for invalid input, 4 after an I/O error.")]
 pub(super) struct List {
     #[command(flatten)]
     inspect: InspectOptions,

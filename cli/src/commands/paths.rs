@@ -39,7 +39,9 @@ The rule of a GPU driver is printed separately.
 
 For one pair (--from and --to), the ceiling is the highest payload rate that the PCIe links of the path allow, for writes of \
 the importer into the exported memory and for reads from it. Measured rates are lower. Emulated devices have no ceiling. \
-docs/ceilings.md describes the model and its assumptions.")]
+docs/ceilings.md describes the model and its assumptions.
+
+Exit status: 0, 2 for invalid input, 4 after an I/O error.")]
 pub(super) struct Paths {
     /// Exporter, e.g. 0000:03:00.0, 0000:03:00.0:2 or cuda:0  [default: every function with an exportable BAR]
     #[arg(long, value_name = "BDF[:BAR]|cuda:N")]

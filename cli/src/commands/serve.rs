@@ -33,7 +33,10 @@ can read and overwrite the exported memory, but no other memory. The connection 
 listen on a trusted network, or on loopback and use `ssh -L`. One client is served at a time; Ctrl-C ends the server.
 
 The client chooses the queue pair options, except the MTU and the GID index. In pingpong mode a thread of the server replies: \
-pin it with taskset.")]
+pin it with taskset.
+
+Exit status: 130, 143 or 129 after a signal, 2 for invalid input or a device that does not exist, 3 if this host cannot export or \
+import the memory, 4 after an I/O error.")]
 pub(super) struct Serve {
     // The help text is not a doc comment, because rustdoc would read its brackets as a link.
     #[arg(

@@ -20,7 +20,9 @@ Example:
 
 The snapshot has PCI config space, BARs, IOMMU groups, drivers and kernel parameters. It has no serial numbers, no \
 network addresses, and only kernel parameters that cannot be a secret. Run as root: other users can read only the first 64 bytes \
-of config space, without the ACS settings. Only the user who takes the snapshot can read the file.")]
+of config space, without the ACS settings. Only the user who takes the snapshot can read the file.
+
+Exit status: 0, 2 for invalid input, 4 after an I/O error.")]
 pub(super) struct Snapshot {
     /// File to write
     #[arg(value_name = "FILE.tar.gz")]

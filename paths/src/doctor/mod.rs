@@ -100,7 +100,7 @@ pub static CHECKS: &[Check] = &[
     check("dma-mask", "the importer's DMA mask covers the BAR", mapping::dma_mask),
     check("address-offset", "bus addresses equal CPU addresses", platform::address_offset),
     of_vfio("multi-range", "buffers with several ranges can be mapped", mapping::multi_range),
-    check("link", "links run at the speed and width of both ends", links::speed_and_width),
+    check("link", "links run at the highest speed and width of both ends", links::speed_and_width),
     check("max-payload", "no payload exceeds the MPS of a receiver", links::max_payload),
     check("max-read-request", "max read request size (MRRS) at least the MPS", links::max_read_request),
     check("relaxed-ordering", "relaxed ordering is enabled on the importer", links::relaxed_ordering),

@@ -71,6 +71,11 @@ impl<'a> Bar<'a> {
 impl Progress for Bar<'_> {
     fn saving(&mut self, file: &Path) {
         self.file = file.to_owned();
+        // The first cell may take long, e.g. while the host is reconfigured for its path.
+        if self.bar.is_hidden() && !steps::is_quiet() {
+            let repeats = if self.repeats > 1 { format!(", {} repeats each", self.repeats) } else { String::new() };
+            terminal::note(&format!("{} cells{repeats}; saving to {}", self.total, file.display()));
+        }
     }
 
     fn skipping(&mut self, cells: usize) {
