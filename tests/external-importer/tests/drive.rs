@@ -8,37 +8,23 @@ use external_importer::CopyImporter;
 use peerpath_bench::environment::Host;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
-use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
+use peerpath_bench::plan::{Mode, Plan, Target};
 use peerpath_bench::result::{Cell, Outcome, RunResult, Tool};
 use peerpath_bench::route::Routes;
 use peerpath_bench::run::{Progress, Runner};
 use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
 use peerpath_exporter::OpenOptions;
-use peerpath_importers::{Op, QueuePairOptions};
+use peerpath_importers::Op;
 use peerpath_paths::Tree;
 
 fn plan(to: &str) -> Plan {
     Plan {
-        sources: vec!["host:1M".parse().unwrap()],
-        far: Vec::new(),
-        targets: vec![Target::among(&[&CopyImporter], to).unwrap()],
-        paths: vec![None],
         ops: vec![Op::Write, Op::Read],
         modes: vec![Mode::Completion, Mode::Bandwidth],
-        sizes_bytes: vec![4096],
-        ranges: Vec::new(),
-        mechanism: Mechanism::Auto,
         depths: vec![16],
-        qps: vec![1],
-        threads: vec![1],
-        bidirectional: false,
-        post_list: None,
-        completion_moderation: 1,
-        connection: QueuePairOptions::default(),
-        cpus: Vec::new(),
         warmup: 10,
         iterations: Some(100),
-        duration: None,
+        ..Plan::new(vec!["host:1M".parse().unwrap()], vec![Target::among(&[&CopyImporter], to).unwrap()])
     }
 }
 
