@@ -62,6 +62,8 @@ fn examples(help: &str) -> Vec<Vec<String>> {
     let first = parts.next().unwrap_or_default().to_owned();
     let joined = parts.fold(first, |text, part| text + part.trim_start());
     let commands = joined.lines().filter_map(|line| line.split_once("peerpath "));
+    // The lines of the usage start with the name of the program too.
+    let commands = commands.filter(|(_, rest)| !rest.contains("[OPTIONS]"));
     let of_a_shell = commands.filter(|(before, _)| before.trim().is_empty() || before.ends_with("| "));
     let words = |(_, rest): (&str, &str)| {
         let command = rest.split("  ").next().unwrap_or_default();
