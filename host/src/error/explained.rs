@@ -68,7 +68,7 @@ impl Explained for Error {
             ),
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
-                "peerpath makes only changes that it can revert.",
+                "Only changes that can be reverted are allowed.",
                 "Remove what the message names first, or choose another function.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),
