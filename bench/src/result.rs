@@ -343,7 +343,8 @@ impl Cell {
     /// So all figures of a cell were measured together, and none is a mean of different repeats.
     pub fn median_of(repeats: &[Measurement]) -> Option<&Measurement> {
         let mut sorted: Vec<&Measurement> = repeats.iter().collect();
-        sorted.sort_by(|one, other| one.main_figure().total_cmp(&other.main_figure()));
+        let figure = |repeat: &Measurement| repeat.main_figure().unwrap_or(0.0);
+        sorted.sort_by(|one, other| figure(one).total_cmp(&figure(other)));
         sorted.get(sorted.len().checked_sub(1)? / 2).copied()
     }
 }
@@ -381,9 +382,9 @@ pub struct Measurement {
 }
 
 impl Measurement {
-    /// The figure by which repeats are ordered.
-    fn main_figure(&self) -> f64 {
-        self.throughput_bytes_per_s.or_else(|| Some(self.latency_ns.as_ref()?.p50 as f64)).unwrap_or(0.0)
+    /// The main figure: the throughput in bytes per second, or else the median latency in nanoseconds. `None` without both.
+    pub fn main_figure(&self) -> Option<f64> {
+        self.throughput_bytes_per_s.or_else(|| Some(self.latency_ns.as_ref()?.p50 as f64))
     }
 }
 

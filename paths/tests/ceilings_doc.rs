@@ -1,7 +1,9 @@
 //! `docs/ceilings.md`: the model of ceilings next to published figures.
 
+#[path = "support/document.rs"]
+mod document;
+
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use peerpath_paths::Link;
 use peerpath_paths::ceiling::{Assumption, LinkSettings, NoCeiling, Op, Port, Traffic, Wire};
@@ -210,20 +212,10 @@ fn the_packets_are_those_of_pcie_bench() {
 
 #[test]
 fn the_document_agrees_with_the_model() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/ceilings.md");
-    let text = document();
-    if std::env::var("PEERPATH_BLESS").is_ok_and(|value| value == "1") {
-        std::fs::write(&path, &text).unwrap();
-    }
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    let differs = found.lines().zip(text.lines()).find(|(found, wanted)| found != wanted);
-    assert!(
-        found == text,
-        "docs/ceilings.md differs from the model, first at {differs:#?}.\nRun this test with PEERPATH_BLESS=1 to rewrite it."
-    );
+    document::agrees("ceilings.md", &text());
 }
 
-fn document() -> String {
+fn text() -> String {
     let rows = |figures: Vec<Published>| figures.iter().map(Published::row).collect::<String>();
     let mut text = INTRODUCTION.to_owned();
     for assumption in Assumption::ALL {

@@ -1,27 +1,19 @@
 //! `docs/explain.md` lists every errno and message that the tables explain.
 
+#[path = "support/document.rs"]
+mod document;
+
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use peerpath_paths::kernel_log::{self, Family, Message};
 use peerpath_paths::{Cause, Explanation, Severity, Step, documented_errnos, errno_name};
 
 #[test]
 fn the_document_agrees_with_the_tables() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/explain.md");
-    let text = document();
-    if std::env::var("PEERPATH_BLESS").is_ok_and(|value| value == "1") {
-        std::fs::write(&path, &text).unwrap();
-    }
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    let differs = found.lines().zip(text.lines()).find(|(found, wanted)| found != wanted);
-    assert!(
-        found == text,
-        "docs/explain.md differs from the tables, first at {differs:#?}.\nRun this test with PEERPATH_BLESS=1 to rewrite it."
-    );
+    document::agrees("explain.md", &text());
 }
 
-fn document() -> String {
+fn text() -> String {
     let mut text = INTRODUCTION.to_owned();
     text += "## Steps\n\n| step | meaning | other words |\n|---|---|---|\n";
     for step in Step::all() {

@@ -9,7 +9,7 @@ use crate::saved::{Outcome, Saved, SavedCell};
 use crate::units;
 
 /// Which cells an expectation concerns, and the bounds that each of them has to satisfy. A field that is `None` selects every cell,
-/// or is no bound. Without any bound, the cells only have to pass.
+/// or leaves the figure unbounded. If all bounds are `None`, the cells only have to pass.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Expectation {
     /// Operation, e.g. `write`.

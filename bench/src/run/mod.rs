@@ -107,13 +107,12 @@ impl Runner<'_> {
     /// Returns an error for bad input before any cell runs, or if the result cannot be saved, or if the host cannot be
     /// restored. A cell that fails is not an error: the result contains its outcome and reason.
     pub fn run(&mut self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
-        self.plan.check()?;
+        self.check()?;
         if !self.plan.cpus.is_empty() {
             // This thread allocates the memory, so restrict the thread to these CPUs: the kernel then uses memory of their NUMA
             // nodes. If a CPU is unavailable, binding a measuring thread to it fails and reports the reason.
             let _ = cpus::restrict_this_thread(&self.plan.cpus);
         }
-        self.check_names()?;
         // Create the folder only after all checks: a run with a mistyped name must not replace an earlier result.
         let store = Store::create(self.destination)?;
         let id = if self.peer.is_some() { record::id_with_peer } else { record::id };

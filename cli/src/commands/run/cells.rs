@@ -181,14 +181,12 @@ fn achieved(cell: &Cell) -> String {
     or_dash(rate.map(|rate| format!("{rate:.0}")))
 }
 
-/// The spread of the repeats: largest minus smallest throughput (or median latency), in percent of the figure shown. `None` with
-/// fewer than two repeats.
+/// The spread of the repeats: largest minus smallest main figure, in percent of the figure shown. `None` with fewer than two
+/// repeats.
 fn spread(cell: &Cell) -> Option<String> {
-    let figure =
-        |repeat: &Measurement| repeat.throughput_bytes_per_s.or_else(|| Some(repeat.latency_ns.as_ref()?.p50 as f64));
-    let figures: Vec<f64> = cell.repeats.iter().filter_map(figure).collect();
+    let figures: Vec<f64> = cell.repeats.iter().filter_map(Measurement::main_figure).collect();
     let (smallest, largest) = (figures.iter().copied().reduce(f64::min)?, figures.iter().copied().reduce(f64::max)?);
-    let shown = figure(&cell.measured).filter(|shown| *shown > 0.0 && figures.len() > 1)?;
+    let shown = cell.measured.main_figure().filter(|shown| *shown > 0.0 && figures.len() > 1)?;
     Some(format!("{:.1} %", (largest - smallest) / shown * 100.0))
 }
 
