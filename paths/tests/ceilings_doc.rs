@@ -260,7 +260,7 @@ For a link:
 
 - **Raw rate**: GT/s x lanes x encoding. The encoding is 8b/10b for 2.5 and 5 GT/s, 128b/130b from 8 GT/s, and 1b/1b from 64 GT/s.
   Speed and width are those of Link Status, so a degraded link lowers the ceiling.
-- **SKP ordered sets**: 4 of 1538 symbols with 8b/10b, 1 of 376 blocks with 128b/130b. None in Flit Mode.
+- **SKP ordered sets**: 4 of 1538 symbols with 8b/10b, 1 of 376 blocks with 128b/130b. The model does not count them in Flit Mode.
 - **Flit Mode** (Link Status 2; always from 64 GT/s): TLPs have 236 of 256 bytes. The rest is data link payload, CRC and FEC.
 - **TLP**: a header of 3 DW (12 bytes), or of 4 DW (16 bytes) for a request with a 64-bit address, and 8 bytes around it. With
   8b/10b these are LCRC (4), sequence number (2), and start and end symbols (2). With 128b/130b they are LCRC (4) and an STP token
@@ -297,7 +297,7 @@ With `--from` and `--to`, `peerpath paths --json` has the key `ceiling`:
 
 ## Assumptions
 
-If one of them is wrong, the actual limit is lower than the ceiling. The exception is `current-speed`.
+If one of them is wrong, the actual limit is lower than the ceiling. The exceptions are `current-speed`, and `rare-dllps` if a receiver sends fewer credit updates.
 
 | word | assumption |
 |---|---|
