@@ -195,20 +195,34 @@ fn run_guest(name: &str, scenario: &str, part: Part, filter: Option<&str>) -> Re
     lab.arg("--").arg(own).args(filter);
     let mut lab = lab.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (output, errors) = (lab.stdout.take(), lab.stderr.take());
-    thread::scope(|scope| {
-        scope.spawn(|| output.map(|output| forward(name, output)));
+    let failures = thread::scope(|scope| {
+        let tests = scope.spawn(|| output.map(|output| forward(name, output)));
         scope.spawn(|| errors.map(|errors| forward(name, errors)));
+        tests.join().ok().flatten().unwrap_or_default()
     });
     let status = lab.wait()?;
-    if status.success() { Ok(()) } else { Err(format!("scripts/lab run {scenario} failed with {status}").into()) }
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("scripts/lab run {scenario} failed with {status}\n{failures}").into())
 }
 
-/// Prints lines as they arrive, prefixed with the name of their guest: several guests run at once.
-fn forward(name: &str, output: impl Read) {
+/// Prints lines as they arrive, prefixed with the name of their guest: several guests run at once. Returns what the
+/// guest's tests print about their failures: the end of a log then shows them, although other guests printed later.
+fn forward(name: &str, output: impl Read) -> String {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
+    let (mut failures, mut inside) = (String::new(), false);
     while output.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        println!("{name:>12} | {}", String::from_utf8_lossy(&line).trim_end());
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        println!("{name:>12} | {text}");
+        inside = (inside || text == "failures:") && !text.starts_with("test result:");
+        if inside {
+            failures.push_str(text);
+            failures.push('\n');
+        }
         line.clear();
     }
+    failures
 }
