@@ -70,5 +70,5 @@ pub use faults::{Fault, FaultWatch};
 pub use observation::{MapType, Mapping, Observation};
 pub use observer::{Observer, ObserverOptions, ProbeSet, Recording, available};
 pub use operation::DmaBufOp;
-pub use owner::{Removed, remove_stale};
+pub use owner::{Removed, remove_own, remove_stale};
 pub use trace::Trace;

@@ -92,7 +92,7 @@ impl Observer {
 
     pub(crate) fn start_in(tracefs: Arc<dyn Tracefs>, options: &ObserverOptions) -> Result<Self, ObserveError> {
         let root = options.root.clone();
-        let removed = owner::remove_stale_in(&*tracefs, &|owner| owner.is_alive(&root))?;
+        let removed = owner::remove_of(&*tracefs, &|owner| !owner.is_alive(&root))?;
         let me = Owner::of(&root, std::process::id()).ok_or_else(|| {
             ObserveError::new(
                 "cannot name the probes",

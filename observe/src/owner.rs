@@ -52,14 +52,14 @@ fn started_ticks(stat: &str) -> Option<u64> {
     after_command.split_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// Instances and probes that [`remove_stale`] removed.
+/// Instances and probes that [`remove_stale`] or [`remove_own`] removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Names of trace instances whose process has died.
+    /// Names of trace instances.
     pub instances: Vec<String>,
-    /// Probes of such processes, as `GROUP/EVENT`.
+    /// Probes, as `GROUP/EVENT`.
     pub probes: Vec<String>,
-    /// Stale instances and probes that could not be removed, each with the reason.
+    /// Instances and probes that could not be removed, each with the reason.
     pub failed: Vec<String>,
 }
 
@@ -77,25 +77,33 @@ impl Removed {
 /// # Errors
 /// tracefs is not mounted, or access is not permitted.
 pub fn remove_stale(root: &Path) -> Result<Removed, ObserveError> {
-    remove_stale_in(&Mounted::find(root)?, &|owner| owner.is_alive(root))
+    remove_of(&Mounted::find(root)?, &|owner| !owner.is_alive(root))
 }
 
-pub(crate) fn remove_stale_in(
-    tracefs: &dyn Tracefs,
-    is_alive: &dyn Fn(Owner) -> bool,
-) -> Result<Removed, ObserveError> {
-    let is_stale = |name: &str| Owner::named(name).is_some_and(|owner| !is_alive(owner));
+/// Removes the trace instances and probes of this process, before it exits without dropping its observers. `root` is `/`,
+/// except in tests.
+///
+/// # Errors
+/// tracefs is not mounted, or access is not permitted.
+pub fn remove_own(root: &Path) -> Result<Removed, ObserveError> {
+    let own = Owner::of(root, std::process::id());
+    remove_of(&Mounted::find(root)?, &|owner| Some(owner) == own)
+}
+
+/// Removes the trace instances and probes of the processes that `is_selected` selects.
+pub(crate) fn remove_of(tracefs: &dyn Tracefs, is_selected: &dyn Fn(Owner) -> bool) -> Result<Removed, ObserveError> {
+    let is_theirs = |name: &str| Owner::named(name).is_some_and(is_selected);
     let mut removed = Removed::default();
     let names =
         tracefs.list("instances").map_err(|error| ObserveError::access("cannot list trace instances", error))?;
     // Instances first: the kernel does not remove a probe that is enabled in one.
-    for name in names.into_iter().filter(|name| is_stale(name)) {
+    for name in names.into_iter().filter(|name| is_theirs(name)) {
         match trace_instance::remove(tracefs, &name) {
             Ok(()) => removed.instances.push(name),
             Err(error) => removed.failed.push(format!("trace instance {name}: {error}")),
         }
     }
-    for probe in probes::list(tracefs).into_iter().filter(|probe| is_stale(&probe.group)) {
+    for probe in probes::list(tracefs).into_iter().filter(|probe| is_theirs(&probe.group)) {
         match probes::remove(tracefs, &probe) {
             Ok(()) => removed.probes.push(probe.to_string()),
             Err(error) => removed.failed.push(format!("probe {probe}: {error}")),
@@ -142,7 +150,7 @@ mod tests {
         // The probe was enabled when its process was killed.
         fake.write(&format!("instances/{0}/events/{0}/in_dma_buf_detach/enable", dead.name(1)), "1").unwrap();
 
-        let removed = remove_stale_in(&fake, &|owner| owner == alive).unwrap();
+        let removed = remove_of(&fake, &|owner| owner != alive).unwrap();
         assert_eq!(removed.instances, [dead.name(1)]);
         assert_eq!(removed.probes, [format!("{}/in_dma_buf_detach", dead.name(1))]);
         assert_eq!(removed.failed, [] as [String; 0]);
@@ -152,6 +160,6 @@ mod tests {
             fake.probes(),
             ["kprobes/in_dma_buf_detach".to_owned(), format!("{}/in_dma_buf_detach", alive.name(1))]
         );
-        assert_eq!(remove_stale_in(&fake, &|owner| owner == alive).unwrap(), Removed::default());
+        assert_eq!(remove_of(&fake, &|owner| owner != alive).unwrap(), Removed::default());
     }
 }

@@ -1,5 +1,6 @@
 //! Signals: a command that changes the host restores it before it ends, even if the user presses Ctrl-C again.
 
+use std::path::Path;
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use peerpath_bench::failure::Failure;
 use peerpath_bench::interrupt::Interrupt;
 use peerpath_host::{Options, is_changed, left_by_earlier_runs};
+use peerpath_observe::remove_own;
 use peerpath_paths::{Explanation, Severity};
 
 use crate::terminal;
@@ -34,6 +36,8 @@ pub(super) fn catch_signals() -> Result<Interrupt, Failure> {
                 thread::sleep(POLL_INTERVAL);
             }
         }
+        // The main thread may still use its tracing, so nothing else removes it. If tracing is inaccessible, there is none.
+        let _ = remove_own(Path::new("/"));
         process::exit(128 + signal);
     })
 }
