@@ -117,7 +117,7 @@ fn expected(inventory: &Inventory, from: Bdf, to: Bdf) -> Option<Locality> {
     let topology = &inventory.topology;
     let (up, down) = (topology.bridges_above(from), topology.bridges_above(to));
     let port_type = |bdf: Bdf| topology.function(bdf).and_then(|port| port.pcie.present()).map(|pcie| pcie.port_type);
-    // Both ports of a switch count as its upstream port.
+    // Replace a downstream port by the upstream port of its switch, so that a switch counts once.
     let switch = |bdf: Bdf| match port_type(bdf) {
         Some(PortType::SwitchDownstream) => topology.bridges_above(bdf)[0],
         _ => bdf,

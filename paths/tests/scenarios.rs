@@ -260,7 +260,7 @@ fn identical_segments_give_an_unknown_path_only_if_the_order_matters() {
         }
         machine
     };
-    // In one segment 00.0 was removed and rescanned; the list does not show in which.
+    // 0000:00:00.0 was removed and rescanned. The lines of /proc/bus/pci/devices have no segment, so it could also be 0001:00:00.0.
     let order = ["0000:00:01.0", "0000:01:00.0", "0000:00:00.0", "0001:00:00.0", "0001:00:01.0", "0001:01:00.0"];
     let open = machine((0x1b36, 0x000c)).order(&order).report("0000:01:00.0", "0001:01:00.0");
     assert_eq!(open.predicted, PathName::Unknown, "{open:#?}");

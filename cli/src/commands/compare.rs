@@ -15,7 +15,7 @@ use crate::terminal::{self, print, print_json};
 /// Compare results with earlier ones, measurement by measurement.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "peerpath compare [OPTIONS] <BASE.json>... [--] <NEW.json>...",
+    override_usage = "peerpath compare [OPTIONS] <BASE.json> <NEW.json>\n       peerpath compare [OPTIONS] <BASE.json>... -- <NEW.json>...",
     after_help = "\
 Examples:
   peerpath compare before/result.json after/result.json
@@ -31,10 +31,10 @@ the runs is named: program, host, devices and plan. With several results per sid
 
 Each figure (median latency, p99 latency, throughput) has a row with its own verdict. The exit status is 1 if any row is worse.
 
-Verdicts follow from the repeats of the cells (`run --repeat`), or with two or more results on each side from the medians of the \
-results:
+Verdicts follow from the repeats of the cells (`run --repeat`). With two or more results per side, they follow from the medians \
+of the results instead:
   better, worse  the change is larger than the threshold, and significant
-  same           the 90 % interval of the change is within the threshold
+  same           the 90 % confidence interval of the change is within the threshold
   inconclusive   neither; the table says how many repeats would decide
   incomparable   the other side lacks the cell
 

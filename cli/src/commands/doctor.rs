@@ -12,6 +12,7 @@ use peerpath_paths::doctor::{CHECKS, Selection, Status, run_checks};
 use super::inspected_host::{self as host, Exporter, InspectOptions, is_gpu};
 use crate::hints::CommandLine;
 use crate::terminal::{self, print, print_json};
+use crate::text_layout::hanging;
 
 /// Check every precondition of a transfer and list what to fix first.
 #[derive(Debug, Args)]
@@ -30,7 +31,8 @@ pub(super) struct Doctor {
 
 fn help() -> String {
     let width = CHECKS.iter().map(|check| check.name.len()).max().unwrap_or(0);
-    let checks: String = CHECKS.iter().map(|check| format!("  {:<width$}  {}\n", check.name, check.about)).collect();
+    let line = |name: &str, about: &str| hanging(&format!("  {name}"), width + 4, about, 80);
+    let checks: String = CHECKS.iter().map(|check| line(check.name, check.about)).collect();
     format!(
         "\
 Examples:

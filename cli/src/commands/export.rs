@@ -24,7 +24,7 @@ Example:
 A client receives one SOCK_SEQPACKET message: a JSON line {bdf,bar,ranges,size_bytes} and one file descriptor. Only the same \
 user and root can connect. Ctrl-C ends the export and revokes the memory from its importers.
 
-Exit status: 1 if the function is removed during the export, 2 for bad input, 3 if this host cannot export the BAR.")]
+Exit status: 130, 143 or 129 after a signal, 1 if the function is removed during the export, 2 for bad input, 3 if this host cannot export the BAR.")]
 pub(super) struct Export {
     /// BAR of a function, e.g. 0000:03:00.0:2
     #[arg(value_name = "BDF:BAR")]

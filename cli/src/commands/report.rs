@@ -34,8 +34,8 @@ Examples:
 
 A cell is one measurement; a waived cell could not run, for the stated reason.
 
-The HTML file loads no other files and has no scripts. Older results do not list the PCI functions on the path; \
-the report predicts them if a snapshot.tar.gz is beside the result.
+The HTML file loads no other files and has no scripts. Results of earlier versions of peerpath do not \
+list the PCI functions on the path; the report predicts them if a snapshot.tar.gz is beside the result.
 
 Exit status:
   0  written

@@ -22,10 +22,10 @@ use crate::terminal::{note, print};
 /// Export memory of this host to `run --peer` on another host: the server of an RDMA run between two hosts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   peerpath serve --from 0000:03:00.0:2 --to verbs:mlx5_0 --listen 192.0.2.7
-      on this host, the server
-  peerpath run --peer 192.0.2.7 --to verbs:mlx5_0 --token-file token
+      on this host, the server; prints a token
+  PEERPATH_TOKEN=... peerpath run --peer 192.0.2.7 --to verbs:mlx5_0
       on the other host, the client
 
 Both hosts need the same token. Without --token-file and PEERPATH_TOKEN, a random token is printed. A client with the token \

@@ -104,7 +104,7 @@ fn holds_function(at: &Context<'_>, group: &IommuGroup) -> bool {
 }
 
 /// The number of IOMMU groups on a host without a PCI function in any group, e.g. with an IOMMU for platform devices only. `None`
-/// without groups, or if the sysfs copy lacks the device list of a group.
+/// without groups, or if the snapshot lacks the device list of a group.
 fn other_groups(at: &Context<'_>) -> Option<usize> {
     let others: Vec<&IommuGroup> = at.topology().groups().values().filter(|group| !group.noiommu).collect();
     let is_listed = |group: &&IommuGroup| !devices_of(at, group.number).is_empty();

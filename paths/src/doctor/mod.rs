@@ -67,7 +67,11 @@ pub static CHECKS: &[Check] = &[
     of_vfio("kernel-version", "Linux 6.19 or newer, which can export BARs", kernel::version),
     check("kernel-options", "required kernel options", kernel::options),
     of_vfio("iommu", "an IOMMU is enabled", iommu::in_use),
-    check("boot-options", "no PCI or IOMMU boot option is ignored or has unintended functions", boot_options::check),
+    check(
+        "boot-options",
+        "no PCI or IOMMU boot option is ignored or applies to unintended functions",
+        boot_options::check,
+    ),
     of_vfio("noiommu", "no-IOMMU mode of VFIO is off", iommu::noiommu_mode),
     of_vfio("vfio-driver", "vfio-pci is loaded", kernel::vfio_driver),
     of_vfio("legacy-dma", "the platform's DMA operations can map MMIO", platform::legacy_dma),

@@ -231,7 +231,7 @@ pub(super) fn address_offset(at: &Context<'_>) -> Vec<Verdict> {
         )];
     }
     if roots.iter().all(|root| root.offset.is_none()) {
-        // Report the unknown offset for selected functions only, because a host without BARs needs no finding.
+        // Report this only if the user selected functions: for a whole host, the finding would not help.
         let names: Vec<_> = selected.iter().map(|function| function.bdf.to_string()).collect();
         return if names.is_empty() {
             Vec::new()

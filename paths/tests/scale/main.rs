@@ -78,7 +78,7 @@ fn grows_linearly(machine: fn(usize) -> Machine) {
     }
 }
 
-/// Asserts that everything `list` and `doctor` hold at the same time fits in 100 MiB.
+/// Asserts that the peak memory of `list` and `doctor` on one inventory is at most 100 MiB.
 #[track_caller]
 fn fits_in_100_mib(machine: fn(usize) -> Machine) {
     let archive = machine(LARGE).archive();

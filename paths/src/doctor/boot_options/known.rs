@@ -241,7 +241,7 @@ pub(super) enum Meaning {
     Known,
     /// The kernel has no such option.
     Unknown,
-    /// Only other processors have the option.
+    /// The option applies only to other processors.
     OtherProcessor(On),
     /// Newer kernels have the option.
     Newer(KernelVersion),
