@@ -60,6 +60,7 @@ mod append;
 pub mod atomic_words;
 pub mod conditions;
 pub mod cpus;
+pub(crate) mod disturbance;
 pub mod environment;
 pub mod failure;
 mod gcd;

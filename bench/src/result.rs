@@ -316,6 +316,9 @@ pub struct Cell {
     /// Whether both sides post at the same time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bidirectional: bool,
+    /// The highest throughput that the links of the path allow. Only for transfers by hardware whose links are readable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<CellCeiling>,
     /// Whether the cell passed, was waived, or failed.
     pub outcome: Outcome,
     /// Cause code, if the cell did not pass and the cause is known.
@@ -347,6 +350,23 @@ impl Cell {
         sorted.sort_by(|one, other| figure(one).total_cmp(&figure(other)));
         sorted.get(sorted.len().checked_sub(1)? / 2).copied()
     }
+
+    /// Adds the conditions to the figures of a cell with one repeat. A cell without figures keeps none.
+    pub(crate) fn note_conditions(&mut self, note: impl FnOnce(&mut Measurement)) {
+        if let [repeat] = &mut self.repeats[..] {
+            note(repeat);
+            self.measured = repeat.clone();
+        }
+    }
+}
+
+/// The highest throughput that the links of a cell's path allow ([`peerpath_paths::ceiling`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellCeiling {
+    /// Payload bytes per second; of both directions together if the cell is bidirectional.
+    pub bytes_per_s: u64,
+    /// The slowest hop, e.g. `link 0000:00:01.0 - 0000:03:00.0 (8 GT/s x16, MPS 256, MRRS 512)`.
+    pub limited_by: String,
 }
 
 /// The figures of one repeat of a cell.
@@ -379,6 +399,22 @@ pub struct Measurement {
     /// Operations divided by the measured time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operations_per_s: Option<f64>,
+    /// CPUs that the threads were bound to, in turn. Empty if the threads were not bound.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpus: Vec<u32>,
+    /// Number of times that the kernel took the CPU from a thread of the program, during warm-up, measurement and verification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub involuntary_context_switches: Option<u64>,
+    /// Share of the CPU time that the hypervisor gave to others, in percent: of the CPUs that the threads were bound to, or of
+    /// all. The kernel counts it in units of 10 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steal_percent: Option<f64>,
+    /// Increase of each counter of the RDMA device that changed, by its path below `/sys/class/infiniband/DEVICE`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_counters: BTreeMap<String, u64>,
+    /// What disturbed the measurement, one sentence each ([`crate::disturbance`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disturbed: Vec<String>,
 }
 
 impl Measurement {

@@ -8,6 +8,7 @@ use peerpath_importers::DeviceInfo;
 use peerpath_observe::{
     DmaBufOp, Expected, FaultWatch, Memory, Observation, ObserveError, Observer, ObserverOptions, ProbeSet,
 };
+use peerpath_paths::ceiling::PathHops;
 use peerpath_paths::{
     BarIndex, Bdf, Capability, Explained, Explanation, HostChange, Inventory, PathName, Request, Tree,
 };
@@ -128,6 +129,12 @@ impl Routes {
         path.max_payload_bytes =
             payloads.and_then(|payloads| payloads.into_iter().min()).filter(|bytes| *bytes < u16::MAX).map(u32::from);
         path.hops = report.hops;
+    }
+
+    /// The hops of the predicted path between two functions, for its ceiling, and the functions on it.
+    pub(crate) fn hops(&self, request: Request, from: Bdf, to: Bdf) -> Option<(PathHops, Vec<Bdf>)> {
+        let report = self.inventory.predictor(request).explain(from, to)?;
+        Some((PathHops::read(&self.inventory.topology, &report), report.hops))
     }
 
     /// Runs `step`, which registers a buffer of `source`, and records in `path` the path that the kernel chose.

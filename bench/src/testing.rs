@@ -4,6 +4,27 @@ use std::io;
 use std::sync::Mutex;
 
 use peerpath_exporter::View;
+use peerpath_importers::Op;
+
+use crate::plan::{CellSpec, Mechanism, Mode};
+
+/// A write of 4 KiB that no target offers.
+pub(crate) fn spec() -> CellSpec {
+    CellSpec {
+        asked: None,
+        op: Op::Write,
+        spec: None,
+        mode: Mode::Completion,
+        size_bytes: 4096,
+        ranges: None,
+        mechanism: Mechanism::Auto,
+        depth: 1,
+        qps: 1,
+        threads: 1,
+        rate_per_s: None,
+        bidirectional: false,
+    }
+}
 
 /// Memory with a [`View`], in place of a BAR.
 pub(crate) struct Bytes(pub(crate) Mutex<Vec<u8>>);

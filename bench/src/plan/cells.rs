@@ -121,11 +121,17 @@ impl Plan {
     pub fn cells(&self, leg: Leg<'_>) -> Vec<CellSpec> {
         let mut cells = Vec::new();
         for cell in self.combinations(leg) {
-            if !cell.has_too_short_ranges() {
+            if !cell.has_too_short_ranges() && !self.omits_on_staged_path(&cell) {
                 self.expand_modes(cell, &mut cells);
             }
         }
         cells
+    }
+
+    /// Whether a control operation has no cell on the staged path because the plan has another path: it would measure host memory,
+    /// not the BAR. A plan with only this path has the cell, which reports the reason if it cannot run.
+    fn omits_on_staged_path(&self, cell: &CellSpec) -> bool {
+        cell.asked == Some(PathName::Staged) && self.paths.len() > 1 && !cell.transfers()
     }
 
     /// The combinations of operation, size and number of ranges, each as a cell with the default of every other value.

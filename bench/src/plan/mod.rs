@@ -109,8 +109,10 @@ pub struct Plan {
     pub completion_moderation: u32,
     /// Options of queue pairs.
     pub connection: QueuePairOptions,
-    /// CPUs to bind the threads to, in turn. Empty: threads are not bound.
+    /// CPUs to bind the threads to, in turn. Empty: `pin` decides.
     pub cpus: Vec<u32>,
+    /// Whether to bind the threads to CPUs near the target ([`cpus::near`](crate::cpus::near)) if `cpus` is empty.
+    pub pin: bool,
     /// Number of operations per block of the warm-up, which ends when the time per operation is steady
     /// ([`warm_up`](crate::measure::warm_up)). 0: no warm-up.
     pub warmup: u64,
@@ -159,6 +161,7 @@ impl Plan {
             completion_moderation: 1,
             connection: QueuePairOptions::default(),
             cpus: Vec::new(),
+            pin: false,
             warmup: 0,
             repeats: 1,
             seed: 0,

@@ -4,6 +4,7 @@ use peerpath_exporter::OpenOptions;
 use peerpath_host::Options;
 use quanta::Clock;
 
+use super::pinning::Pinning;
 use super::removed::Removed;
 use crate::environment::Host;
 use crate::interrupt::Interrupt;
@@ -14,6 +15,10 @@ use crate::plan::Plan;
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) plan: &'a Plan,
+    /// CPUs that the program may use.
+    pub(super) allowed_cpus: &'a [u32],
+    /// CPUs for the threads of the current leg.
+    pub(super) pinning: &'a Pinning,
     pub(super) open: &'a OpenOptions,
     /// Options for host changes, and the folder of locks.
     pub(super) changes: &'a Options,

@@ -81,7 +81,7 @@ impl Log<'_> {
     pub(super) fn warn_of_remote_threads(&mut self, context: Context<'_>, info: Option<&DeviceInfo>) {
         let Some(function) = info.and_then(|info| info.bdf) else { return };
         let warnings = &mut self.result.last_run_mut().warnings;
-        let warning = cpus::remote_from(&Tree::live(), function, &context.plan.cpus);
+        let warning = cpus::remote_from(&Tree::live(), function, context.pinning.cpus());
         if let Some(warning) = warning.filter(|warning| !warnings.contains(warning)) {
             warnings.push(warning);
         }

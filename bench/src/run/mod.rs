@@ -4,6 +4,7 @@
 //! Source and target are opened once per leg (a source, a target and a path). Host changes for the path are reverted at the end
 //! of the leg.
 
+mod ceiling;
 mod cell_error;
 mod context;
 mod export_spec;
@@ -11,6 +12,7 @@ mod held;
 mod local;
 mod log;
 mod path_checks;
+mod pinning;
 mod record;
 mod remote;
 mod removed;
@@ -19,6 +21,7 @@ mod server;
 mod threads;
 mod transfer;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use peerpath_exporter::OpenOptions;
@@ -41,6 +44,7 @@ use cell_error::existing;
 use context::Context;
 use export_spec::unopened;
 use log::Log;
+use pinning::Pinning;
 use removed::Removed;
 pub use server::Server;
 
@@ -108,11 +112,6 @@ impl Runner<'_> {
     /// restored. A cell that fails is not an error: the result contains its outcome and reason.
     pub fn run(&mut self, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
         self.check()?;
-        if !self.plan.cpus.is_empty() {
-            // This thread allocates the memory, so restrict the thread to these CPUs: the kernel then uses memory of their NUMA
-            // nodes. If a CPU is unavailable, binding a measuring thread to it fails and reports the reason.
-            let _ = cpus::restrict_this_thread(&self.plan.cpus);
-        }
         // Create the folder only after all checks: a run with a mistyped name must not replace an earlier result.
         let store = Store::create(self.destination)?;
         let id = if self.peer.is_some() { record::id_with_peer } else { record::id };
@@ -125,19 +124,27 @@ impl Runner<'_> {
         let Self { plan, open, changes, interrupt, host, routes, peer, .. } = self;
         let removed = Removed::default();
         let limit = plan.limit(0);
-        let context = Context { plan, open, changes, interrupt, host, clock: &clock, limit, removed: &removed };
-        for leg in context.plan.legs() {
+        let (allowed_cpus, pinning) = (&cpus::of_this_thread()[..], &Pinning::default());
+        let clock = &clock;
+        let removed = &removed;
+        let context = Context { plan, allowed_cpus, pinning, open, changes, interrupt, host, clock, limit, removed };
+        let legs = context.plan.legs().try_for_each(|leg| {
             if log.cells(plan, leg).is_empty() {
-                continue;
+                return ControlFlow::Continue(());
             }
             let flow = match peer {
-                None => local::run_leg(context, leg, routes, &mut log)?,
-                Some(peer) => remote::run_leg(context, peer, leg, routes, &mut log)?,
+                None => local::run_leg(context, leg, routes, &mut log),
+                Some(peer) => remote::run_leg(context, peer, leg, routes, &mut log),
             };
-            if flow.is_break() {
-                break;
+            match flow {
+                Ok(ControlFlow::Continue(())) => ControlFlow::Continue(()),
+                Ok(ControlFlow::Break(())) => ControlFlow::Break(Ok(())),
+                Err(failure) => ControlFlow::Break(Err(failure)),
             }
-        }
+        });
+        // Legs restrict this thread to their CPUs.
+        let _ = cpus::restrict_this_thread(allowed_cpus);
+        legs.break_value().unwrap_or(Ok(()))?;
         if context.interrupt.is_set() {
             log.result.last_run_mut().interrupted = true;
             log.save()?;

@@ -47,6 +47,7 @@ pub(super) fn cell(
         throughput_each_way_bytes_per_s: figures.throughput_per_direction,
         throughput_min_window_bytes_per_s: figures.throughput_min_window,
         operations_per_s: figures.operations_per_s,
+        ..Measurement::default()
     };
     Cell {
         id: id(leg, spec),
@@ -66,6 +67,7 @@ pub(super) fn cell(
         qps: spec.qps,
         offered_operations_per_s: spec.rate_per_s,
         bidirectional: spec.bidirectional,
+        ceiling: None,
         outcome,
         cause,
         reason,

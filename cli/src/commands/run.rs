@@ -1,5 +1,6 @@
 //! `peerpath run`.
 
+mod baselines;
 mod cells;
 mod conclusion;
 mod expectations;

@@ -33,9 +33,10 @@ pub(super) fn measure(
         cell.register_observed(&cell.export()?, routes, path)?.unregister()?;
     }
     // Each thread has its own buffers and registrations.
-    let Context { plan, interrupt, clock, limit, .. } = cell.context;
+    let Context { plan, interrupt, clock, limit, pinning, .. } = cell.context;
     let threads = vec![(); cell.spec.threads as usize];
-    let timed = threads::run_together(threads, threads::round_robin(&plan.cpus), |()| {
+    let cpus = pinning.of_cell(cell.spec, true);
+    let timed = threads::run_together(threads, threads::round_robin(cpus), |()| {
         let mut timed = Timed::default();
         let mut run = |limit, recorder: &mut Recorder| {
             measure::control(limit, recorder, interrupt, |clock| timed.step(cell, role, clock))

@@ -14,18 +14,21 @@ use std::sync::Arc;
 use peerpath_exporter::{Exporter, Origin, Source};
 use peerpath_importers::{Device, DeviceInfo, Role};
 use peerpath_observe::DmaBufOp;
-use peerpath_paths::Explanation;
+use peerpath_paths::{Explanation, Tree};
 
+use super::ceiling;
 use super::cell_error::{CellError, per_cell};
 use super::context::Context;
 use super::export_spec::{ExportSpec, mapped_at_once, unopened};
 use super::held::{self, Held};
 use super::log::Log;
 use super::path_checks::{as_asked, as_predicted, without_faults, without_refusal_of_revoked};
+use super::pinning::Pinning;
 use super::record;
 use super::removed::{LegRemovals, attribute};
 use super::rounds::{self, Repeat};
 use super::transfer::Figures;
+use crate::disturbance::Watched;
 use crate::failure::Failure;
 use crate::plan::Leg;
 use crate::result::{Cell, CellPath};
@@ -106,6 +109,8 @@ fn run_cells(
     };
     let origin = exporter.as_ref().map_or_else(|_| unopened(leg.source), |exporter| exporter.origin().clone());
     let info = device.as_ref().ok().map(|device| device.info().clone());
+    let pinning = Pinning::of_leg(plan, info.as_ref().and_then(|info| info.bdf), context.allowed_cpus);
+    let context = Context { pinning: &pinning, ..context };
     let mut local = LocalLeg { context, leg, host_changes, exporter, device, origin, info };
     local.removals().stop(context.interrupt);
     // Drivers and IOMMU domains change when a function is opened.
@@ -160,6 +165,14 @@ impl LocalLeg<'_> {
         let mut path = routes.predicted(self.leg.asked, origin, ranges, info, described_by_peer);
         path.evidence.extend(self.host_changes.iter().copied().flatten().cloned());
         let origin = export.as_ref().map_or_else(|_| origin.clone(), |export| export.origin(origin));
+        let watched = Watched {
+            tree: &Tree::live(),
+            cpus: self.context.pinning.of_cell(spec, true),
+            rdma_device: info.filter(|_| self.leg.target.importer.kind() == "verbs").map(|info| &info.name[..]),
+            threads: spec.threads,
+            soft_rdma: info.is_some_and(|info| info.soft_rdma),
+        };
+        let before = watched.read();
         let figures = match (&self.exporter, &self.device, &self.host_changes, export) {
             (Err(failure), ..) | (_, Err(failure), ..) | (_, _, Err(failure), _) => Err(failure.clone().into()),
             (.., Err(error)) => Err(error.into()),
@@ -171,6 +184,7 @@ impl LocalLeg<'_> {
                     .and_then(|figures| as_asked(&path, spec, figures))
             }
         };
+        let after = watched.read();
         let functions = origin.bdf.into_iter().chain(info.and_then(|info| info.bdf));
         let figures = without_faults(routes, &mut path, functions, figures);
         let figures = match attribute(figures, self.context.interrupt, || self.removed()) {
@@ -181,7 +195,13 @@ impl LocalLeg<'_> {
         if let Err(failure) = &figures {
             without_refusal_of_revoked(&mut path, failure);
         }
-        Some(record::cell(self.leg, spec, origin, info, path, figures))
+        let has_throughput = figures.as_ref().is_ok_and(|figures| figures.throughput.is_some());
+        let ceiling = info
+            .filter(|_| has_throughput)
+            .and_then(|info| ceiling::of(self.context, routes, spec, &origin, ranges, info, &path));
+        let mut cell = Cell { ceiling, ..record::cell(self.leg, spec, origin, info, path, figures) };
+        cell.note_conditions(|repeat| watched.note(&before, &after, repeat));
+        Some(cell)
     }
 }
 

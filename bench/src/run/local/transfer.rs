@@ -7,6 +7,7 @@ use peerpath_importers::{DataPlane, DataPlaneSettings, Direction};
 use peerpath_paths::{Cause, Explanation};
 
 use super::super::cell_error::CellError;
+use super::super::pinning::pollers;
 use super::super::transfer::{Figures, Lane, Transfers, atomics_refused, layouts, streams};
 use super::cell::LocalCell;
 use super::staged::Staged;
@@ -26,10 +27,9 @@ pub(super) fn measure(
     if let Some(explanation) = unsupported(spec) {
         return Err(CellError::waived(format!("cannot run {} ({})", spec.op, spec.mode.as_str()), explanation));
     }
-    let pollers = 2 * spec.threads as usize;
-    if spec.mode == Mode::PingPong && (1..pollers).contains(&plan.cpus.len()) {
+    if let Some(cpus) = cell.context.pinning.too_few_for(spec) {
         return Err(CellError::waived(
-            format!("cannot run {pollers} ping-pong threads on {} CPU(s)", plan.cpus.len()),
+            format!("cannot run {} ping-pong threads on {cpus} CPU(s)", pollers(spec, true)),
             Explanation::uncaused(
                 "Each thread polls without sleeping, so threads on one CPU delay each other.",
                 "Name one CPU per thread, or none.",
@@ -82,6 +82,7 @@ pub(super) fn measure(
         ));
     }
     let transfers = Transfers {
+        cpus: cell.context.pinning.of_cell(spec, true),
         limit: cell.context.limit,
         plan,
         interrupt: cell.context.interrupt,

@@ -165,6 +165,7 @@ impl RemoteCell<'_> {
         let transfers = Transfers {
             limit: context.limit,
             plan: context.plan,
+            cpus: context.pinning.of_cell(spec, false),
             interrupt: context.interrupt,
             clock: context.clock,
             spec,

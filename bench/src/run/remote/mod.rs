@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Exporter, Source};
 use peerpath_importers::{Device, DeviceInfo};
-use peerpath_paths::{Cause, Explanation};
+use peerpath_paths::{Cause, Explanation, Tree};
 
 use super::cell_error::{CellError, per_cell};
 use super::context::Context;
@@ -16,10 +16,12 @@ use super::export_spec::unopened;
 use super::held::{self, Held};
 use super::log::Log;
 use super::path_checks::{as_asked, without_faults};
+use super::pinning::Pinning;
 use super::record::{self, target_of};
 use super::removed::LegRemovals;
 use super::rounds::{self, Repeat};
 use super::transfer::Figures;
+use crate::disturbance::Watched;
 use crate::failure::Failure;
 use crate::peer::client::Client;
 use crate::plan::Leg;
@@ -59,6 +61,9 @@ pub(super) fn run_leg(
             per_cell(held::open_target(leg.target, &plan.connection, far, changes))?,
         ),
     };
+    let function = device.as_ref().ok().and_then(|device| device.info().bdf);
+    let pinning = &Pinning::of_leg(plan, function, context.allowed_cpus);
+    let context = Context { pinning, ..context };
     let mut remote = RemoteLeg { context, peer, leg, far, device };
     remote.removals().stop(interrupt);
     // Drivers and IOMMU domains change when a function is opened.
@@ -130,19 +135,30 @@ impl RemoteLeg<'_> {
             mechanism: None,
             far: self.far_side(routes),
         };
-        let figures = match self.measure(repeat, routes, &mut record) {
+        let soft = info.is_some_and(|info| info.soft_rdma) || offer.environment.soft_rdma;
+        let watched = Watched {
+            tree: &Tree::live(),
+            cpus: self.context.pinning.of_cell(spec, false),
+            rdma_device: info.map(|info| &info.name[..]),
+            threads: spec.threads,
+            soft_rdma: soft,
+        };
+        let before = watched.read();
+        let figures = self.measure(repeat, routes, &mut record);
+        let after = watched.read();
+        let figures = match figures {
             Ok(figures) => Ok(figures),
             Err(CellError::Interrupted) => return None,
             Err(CellError::Failure(failure)) => Err(failure),
         };
         let CellRecord { source, path, mechanism, far } = record;
-        let soft = info.is_some_and(|info| info.soft_rdma) || offer.environment.soft_rdma;
         let mut cell = record::cell(leg, spec, source, info, path, figures);
         cell.engine = cell.engine.map(|engine| if soft { "cpu".into() } else { engine });
         cell.mechanism = mechanism.filter(|_| cell.measured.iterations.is_some());
         cell.target = offer.target.clone();
         cell.id = record::id_with_peer(leg, spec);
         cell.far = Some(far);
+        cell.note_conditions(|repeat| watched.note(&before, &after, repeat));
         Some(cell)
     }
 

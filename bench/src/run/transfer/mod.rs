@@ -45,6 +45,8 @@ const LONGEST_DELIVERY: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy)]
 pub(super) struct Transfers<'a> {
     pub(super) plan: &'a Plan,
+    /// CPUs for the threads, in turn. Empty: threads are not bound.
+    pub(super) cpus: &'a [u32],
     /// Limit of the measurement.
     pub(super) limit: Limit,
     pub(super) interrupt: &'a Interrupt,
@@ -270,7 +272,7 @@ impl<'a> Transfers<'a> {
             remote.post(self.post(lanes, limit))?;
         }
         let own_streams = if remote.is_some() { 1 } else { streams(spec) };
-        let cpus = threads::round_robin(&self.plan.cpus);
+        let cpus = threads::round_robin(self.cpus);
         let mut results = threads::run_together(lanes.iter_mut().collect(), cpus, |lane: &mut Lane<'_>| {
             let mut recorder = Recorder::new(clock.clone());
             let layouts = lane.layouts[..own_streams].iter().enumerate();

@@ -21,7 +21,7 @@ enum Role<'a> {
 /// Runs ping-pong with two threads per lane: the timed initiator and the responder. If a peer is the responder, only the
 /// initiator runs here.
 pub(super) fn run(transfers: Transfers<'_>, lanes: &mut [Lane<'_>]) -> Result<Vec<LaneResult>, CellError> {
-    let Transfers { plan, limit, spec, clock, near, interrupt, .. } = transfers;
+    let Transfers { plan, cpus, limit, spec, clock, near, interrupt, .. } = transfers;
     let last_bytes: Vec<u8> = match near {
         Access::Local(view) => {
             let last = |lane: &Lane<'_>| last_byte_of(spec.op, &lane.layouts[0]).buffer_offset;
@@ -44,7 +44,7 @@ pub(super) fn run(transfers: Transfers<'_>, lanes: &mut [Lane<'_>]) -> Result<Ve
         initiators.push(Role::Initiator { end: &mut **end, ping_pong, stop_responder: stop });
     }
     initiators.extend(responders);
-    let results = threads::run_together(initiators, threads::round_robin(&plan.cpus), |role| match role {
+    let results = threads::run_together(initiators, threads::round_robin(cpus), |role| match role {
         Role::Responder { end, ping_pong, arrived_before, stop } => {
             measure::echo(end, ping_pong, arrived_before, clock, &stop).map(|_| None)
         }

@@ -27,11 +27,11 @@ pub(super) fn render(cells: &[Cell], command_line: &CommandLine, width: usize) -
     } else {
         ""
     };
-    table.render(width) + sum + notes(cells).as_str() + &reasons(cells, command_line, width)
+    table.render(width) + sum + notes(cells, width).as_str() + &reasons(cells, command_line, width)
 }
 
 /// What the texts of the columns path and p99 mean, if a cell has them.
-fn notes(cells: &[Cell]) -> String {
+fn notes(cells: &[Cell], width: usize) -> String {
     let mut text = String::new();
     if cells.iter().any(is_only_predicted) {
         text += "(predicted): no path was observed, this one follows from the topology and the kernel's rules.\n";
@@ -39,7 +39,37 @@ fn notes(cells: &[Cell]) -> String {
     if cells.iter().any(|cell| cell.measured.latency_ns.is_some() && p99(cell).is_none()) {
         text += "p99 needs at least 100 operations in each repeat.\n";
     }
-    text
+    text + &disturbances(cells, width)
+}
+
+/// What disturbed cells, each sentence once. Sentences that differ only in their figures count as one.
+fn disturbances(cells: &[Cell], width: usize) -> String {
+    let without_figures = |sentence: &str| sentence.split(|c: char| c.is_ascii_digit()).collect::<String>();
+    let mut kinds: Vec<(String, &str, usize)> = Vec::new();
+    for repeat in cells.iter().flat_map(|cell| &cell.repeats) {
+        for sentence in &repeat.disturbed {
+            let kind = without_figures(sentence);
+            match kinds.iter_mut().find(|(known, ..)| *known == kind) {
+                Some((.., count)) => *count += 1,
+                None => kinds.push((kind, sentence, 1)),
+            }
+        }
+    }
+    let line = |(_, first, count): &(String, &str, usize)| {
+        let more = match count - 1 {
+            0 => String::new(),
+            1 => " (and 1 more repeat)".to_owned(),
+            others => format!(" (and {others} more repeats)"),
+        };
+        hanging("Disturbed:", 11, &format!("{}{more}.", printable(first)), width)
+    };
+    kinds.iter().map(line).collect()
+}
+
+/// Throughput in percent of the ceiling of the path.
+fn of_ceiling(cell: &Cell) -> Option<String> {
+    let (rate, ceiling) = cell.measured.throughput_bytes_per_s.zip(cell.ceiling.as_ref())?;
+    Some(format!("{:.0} %", 100.0 * rate / ceiling.bytes_per_s as f64))
 }
 
 /// The columns that these cells need. Most runs request no path, use one queue pair and one thread, and run on one host.
@@ -64,6 +94,7 @@ fn columns(cells: &[Cell]) -> Vec<CellColumn> {
         column(true, number("p50", 0), |cell| or_dash(latency(cell, |latency| latency.p50))),
         column(true, number("p99", 3), |cell| or_dash(p99(cell))),
         column(true, number("throughput", 0), throughput),
+        column(any(|cell| cell.ceiling.is_some()), number("of ceiling", 3), |cell| or_dash(of_ceiling(cell))),
         column(any(|cell| spread(cell).is_some()), number("spread", 2), |cell| or_dash(spread(cell))),
         column(any(|cell| cell.bidirectional), number("each way", 4), each_way),
         column(true, number("verified", 4), |cell| or_dash(cell.measured.verified_bytes.map(units::bytes))),
@@ -209,7 +240,7 @@ fn or_dash(text: Option<String>) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use peerpath_bench::result::FarSide;
+    use peerpath_bench::result::{CellCeiling, FarSide};
     use serde_json::json;
 
     use super::*;
@@ -255,6 +286,22 @@ pub(super) mod tests {
             text.contains("(predicted): no path was observed") && text.contains("p99 needs at least 100"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn shows_the_share_of_the_ceiling_and_what_disturbed_a_cell() {
+        let mut measured = cell("write", 1 << 20);
+        measured.measured.throughput_bytes_per_s = Some(12.6e9);
+        measured.ceiling = Some(CellCeiling { bytes_per_s: 14_000_000_000, limited_by: "link".to_owned() });
+        let disturbed = |switches: u32| Measurement {
+            disturbed: vec![format!("other programs took the CPU from each thread {switches} times per second")],
+            ..measured.measured.clone()
+        };
+        measured.repeats = vec![disturbed(200), measured.measured.clone(), disturbed(300)];
+        let text = table(&[measured], usize::MAX);
+        assert!(text.contains("of ceiling") && text.contains("90 %"), "{text}");
+        assert!(text.contains("Disturbed: other programs took the CPU from each thread 200 times"), "{text}");
+        assert!(text.contains("(and 1 more repeat)"), "{text}");
     }
 
     #[test]

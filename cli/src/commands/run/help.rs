@@ -71,8 +71,9 @@ const MODES: [(&str, &str); 4] = [
 
 const EXPECTATIONS: &str = "\
 Expectations (--expect):
-  One table per expectation. Keys that select cells: op, mode, size, source (a
-  kind, e.g. vfio), target (a device name). Bounds: min_bytes_per_s,
+  One table per expectation. Keys that select cells: op, mode, size, source
+  (the kind: vfio for a BAR, host, udmabuf, heap, cuda), target (a device
+  name). Bounds: min_bytes_per_s,
   max_bytes_per_s, max_p50_ns, max_p99_ns, min_percent_of_host_memory, path (a
   name or a list). An expectation does not hold if no cell matches it, or if a
   matching cell did not pass or lacks the figure.
@@ -102,7 +103,7 @@ Exit status:
 
 pub(super) fn after_help() -> String {
     let mut text = format!("{EXAMPLES}\nSources (--from):\n{}", entries(&Source::FORMS));
-    text += "  A function without a BAR (0000:03:00.0) means its only exportable BAR.\n";
+    text += "  Without a BAR (0000:03:00.0), the only exportable BAR of the function is used.\n";
     text += "\nTargets (--to):\n";
     text += &entries(
         &IMPORTERS.iter().map(|importer| (importer.usage().form, importer.usage().summary)).collect::<Vec<_>>(),
@@ -110,7 +111,8 @@ pub(super) fn after_help() -> String {
     text += "  The kind is optional if this host has one device with the name: --to mlx5_0,\n  --to 0000:05:00.0.\n";
     text += &format!("\nPaths (--path):\n{}", table(&PATHS));
     text += "  The host is reconfigured for bypass, translated and bus-address if necessary,\n";
-    text += "  and restored afterwards. Each source uses the paths that apply to its kind.\n";
+    text +=
+        "  and restored afterwards. A path that does not apply to the kind of a source\n  is not measured for it.\n";
     for importer in IMPORTERS {
         let ops: Vec<_> = importer.capabilities().ops.iter().map(|spec| (spec.op.as_str(), spec.summary)).collect();
         text += &format!("\nOperations (--op) of {} targets:\n{}", importer.kind(), table(&ops));
@@ -122,7 +124,10 @@ pub(super) fn after_help() -> String {
 
 fn mechanisms() -> String {
     let mut rows = vec![
-        ("auto", "one dma-buf and one registration of all ranges".to_owned()),
+        (
+            "auto",
+            "one dma-buf and one registration of all ranges; cuda targets: the first mechanism that works".to_owned(),
+        ),
         ("mr-per-range", "one dma-buf and one registration per range; an operation stays within one range".to_owned()),
     ];
     for importer in IMPORTERS {

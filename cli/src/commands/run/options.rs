@@ -12,7 +12,7 @@ use peerpath_paths::PathName;
 use super::help::after_help;
 use super::mechanism::{self, MechanismChoice};
 use super::queue_pairs::QueuePairArguments;
-use super::values::{CpuList, modes, parse_count, parse_cpus, parse_duration, parse_size, paths, whole, words};
+use super::values::{Cpus, modes, parse_count, parse_cpus, parse_duration, parse_size, paths, whole, words};
 
 /// Move data between sources and targets, verify and measure it, and save the result.
 #[derive(Debug, Args)]
@@ -81,19 +81,20 @@ pub(in crate::commands) struct RunCommand {
     /// is the median, and the spread of all repeats
     #[arg(long, value_name = "N", default_value = "3", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) repeat: u32,
-    /// Seed of that order; the result records it  [default: random]
+    /// Seed of the random order of the repeats; the result records it  [default: random]
     #[arg(long, value_name = "N", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) seed: Option<u32>,
     /// Operations per cell, thread and direction, in all repeats together, e.g. 1000, 10k or 1e6  [default: 1000, or no limit
     /// with --duration]
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) iterations: Option<u64>,
-    /// Time limit per cell, for all repeats together, e.g. 500ms or 2s. The first limit reached ends the cell  [default: 5s, or
-    /// no limit with --iterations]
+    /// Time limit per cell, for all repeats together, e.g. 500ms or 2s. The first limit reached ends the cell  [default: one
+    /// minute divided by the number of cells, from 300ms to 5s, or no limit with --iterations]
     #[arg(long, value_name = "T", value_parser = parse_duration, help_heading = MEASUREMENT)]
     pub(super) duration: Option<Duration>,
-    /// Operations per block of the warm-up. The warm-up ends when the medians of three blocks differ by at most 10 %, and at the
-    /// latest after 20 blocks, as many operations as a repeat has, a quarter of its time limit, or 1 second; 0: no warm-up
+    /// Operations per block of the warm-up. The warm-up ends when the medians of three consecutive blocks differ by at most 10 %,
+    /// or at the first of these limits: 20 blocks, the operations of one repeat, a quarter of the time limit of one repeat, 1
+    /// second. 0: no warm-up
     #[arg(long, value_name = "N", default_value = "10", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) warmup: u64,
     /// In bandwidth mode, transfer both ways at once. The throughput is the sum of both directions; the table and the result
@@ -106,10 +107,10 @@ pub(in crate::commands) struct RunCommand {
     /// In bandwidth mode, signal every Nth work request of a queue pair
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) completion_moderation: u32,
-    /// CPUs to pin the threads to, one each, e.g. 2 or 0-3,8. In pingpong mode, the threads of the responder use the next
-    /// CPUs of the list  [default: not pinned]
-    #[arg(long, value_name = "LIST", value_parser = parse_cpus, help_heading = MEASUREMENT)]
-    pub(super) cpu: Option<CpuList>,
+    /// CPUs to pin the threads to, one each, e.g. 2 or 0-3,8; any: do not pin. In pingpong mode, the threads of the responder
+    /// use the next CPUs of the list  [default: CPUs on the NUMA node of the target, one per core, if there are enough]
+    #[arg(long, value_name = "LIST|any", value_parser = parse_cpus, help_heading = MEASUREMENT)]
+    pub(super) cpu: Option<Cpus>,
     /// Pin the threads to the CPUs of this NUMA node
     #[arg(long, value_name = "N", value_parser = whole::<u32>, conflicts_with = "cpu", help_heading = MEASUREMENT)]
     pub(super) numa_node: Option<u32>,
@@ -120,7 +121,7 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, help_heading = HOST)]
     pub(super) force_in_use: bool,
     /// Blocks of the NVMe drive that may be overwritten, as in --to iommufd:BDF?write=LBA+COUNT; needs exactly one --to. Reads
-    /// stay within these blocks, too  [default: none: the drive is only read, in all its blocks]
+    /// stay within these blocks, too  [default: none; the drive is only read, at any block]
     #[arg(long, value_name = "LBA+COUNT", help_heading = HOST)]
     pub(super) allow_write: Option<String>,
     /// VFIO interface: auto, group or cdev
@@ -133,7 +134,7 @@ pub(in crate::commands) struct RunCommand {
     /// Replace the result in --out
     #[arg(long, requires = "out", conflicts_with = "append", help_heading = HOST)]
     pub(super) force: bool,
-    /// Add the cells to the result in --out, if it contains one. That result must be of the same program and host. Cells that it
+    /// Add the cells to the result in --out, if it contains one. That result must be of the same version of peerpath and of this host in the same configuration. Cells that it
     /// contains are skipped; those that did not pass or lack repeats are measured again. So the same command with --append
     /// completes an interrupted run
     #[arg(long, requires = "out", help_heading = HOST)]
@@ -148,7 +149,7 @@ pub(in crate::commands) struct RunCommand {
     /// Print each finished cell as one line of JSON, as in result.json, instead of the table
     #[arg(long, help_heading = OUTCOME)]
     pub(super) json: bool,
-    /// Check the plan and the devices, print the number of cells and the longest time of the measurements, and exit
+    /// Check the plan and the devices, print the number of cells and the maximum time of all measurements together, and exit
     #[arg(long, help_heading = OUTCOME)]
     pub(super) dry_run: bool,
 
@@ -163,7 +164,7 @@ pub(in crate::commands) struct RunCommand {
     pub(super) queue_pairs: QueuePairArguments,
 }
 
-const CELLS: &str = "Cells: one measurement per combination; separate several values by commas or spaces";
+const CELLS: &str = "Cells (a cell is one combination of these options, and one measurement)";
 const MEASUREMENT: &str = "Measurement";
 const HOST: &str = "Host and output";
 const OUTCOME: &str = "Outcome";

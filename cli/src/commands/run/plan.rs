@@ -1,7 +1,5 @@
 //! The plan of a run, from its options.
 
-use std::time::Duration;
-
 use peerpath_bench::cpus;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::pattern::Pattern;
@@ -10,17 +8,15 @@ use peerpath_importers::iommufd::Blocks;
 use peerpath_importers::{Op, Role, Transport};
 use peerpath_paths::Tree;
 
+use super::baselines::time_per_cell;
 use super::mechanism::{self, MechanismChoice};
 use super::options::RunCommand;
+use super::values::Cpus;
 use crate::names;
 
 impl RunCommand {
     /// `served`: sources that the peer exports; `None` without a peer. With a peer, `--from` names memory of this host.
     pub(super) fn plan(&self, served: Option<&[String]>) -> Result<Plan, Failure> {
-        let (iterations, duration) = match (self.iterations, self.duration) {
-            (None, None) => (Some(1000), Some(Duration::from_secs(5))),
-            given => given,
-        };
         let (sources, far) = match served {
             None => (names::sources(&self.from)?, Vec::new()),
             Some(served) => (names::sources(served)?, names::sources(&self.from)?),
@@ -49,7 +45,7 @@ impl RunCommand {
             Transport::Ud => &[64, 256, 1 << 10],
             Transport::Rc | Transport::Uc => &[4 << 10, 64 << 10, 1 << 20],
         };
-        Ok(Plan {
+        let mut plan = Plan {
             sources,
             far,
             ops,
@@ -68,12 +64,21 @@ impl RunCommand {
             completion_moderation: self.completion_moderation,
             connection,
             cpus: self.cpus(&Tree::live())?,
+            pin: !matches!(self.cpu, Some(Cpus::Any)),
             warmup: self.warmup,
             repeats: self.repeat,
             seed: self.seed.map_or_else(random_seed, u64::from),
-            iterations,
-            duration,
-        })
+            iterations: self.iterations,
+            duration: self.duration,
+        };
+        self.add_baselines(&mut plan, &Tree::live());
+        if (self.iterations, self.duration) == (None, None) {
+            plan.iterations = Some(1000);
+            // Counts the cells only of a plan that is small enough.
+            let cells = if plan.check().is_ok() { plan.cell_count() } else { 1 };
+            plan.duration = Some(time_per_cell(cells));
+        }
+        Ok(plan)
     }
 
     /// The CPUs of `--cpu` or `--numa-node`; all of them must be online.
@@ -89,7 +94,10 @@ impl RunCommand {
             };
             return cpus::of_node(tree, node).ok_or_else(missing);
         }
-        let named = self.cpu.as_ref().map_or(&[][..], |cpus| &cpus.0);
+        let named = match &self.cpu {
+            Some(Cpus::Listed(cpus)) => &cpus[..],
+            Some(Cpus::Any) | None => &[],
+        };
         match named.iter().find(|cpu| cpus::is_online(tree, **cpu) == Some(false)) {
             Some(cpu) => Err(Failure::bad_input(format!("cannot pin to CPU {cpu}"), "it is absent or offline", remedy)),
             None => Ok(named.to_vec()),

@@ -95,14 +95,22 @@ fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// CPU numbers of one option. A separate type, because clap treats a `Vec` as an option given several times.
+/// CPUs that the threads are pinned to.
 #[derive(Debug, Clone)]
-pub(super) struct CpuList(pub(super) Vec<u32>);
+pub(super) enum Cpus {
+    /// Threads are not pinned.
+    Any,
+    /// These CPUs, in turn.
+    Listed(Vec<u32>),
+}
 
-pub(super) fn parse_cpus(text: &str) -> Result<CpuList, String> {
+pub(super) fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    if text == "any" {
+        return Ok(Cpus::Any);
+    }
     cpus::parse_list(text)
-        .map(CpuList)
-        .ok_or_else(|| "use a list of CPU numbers such as 2 or 0-3,8; the largest is 1023".to_owned())
+        .map(Cpus::Listed)
+        .ok_or_else(|| "use a list of CPU numbers such as 2 or 0-3,8, or any; the largest number is 1023".to_owned())
 }
 
 #[cfg(test)]
