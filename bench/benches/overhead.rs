@@ -3,12 +3,16 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hdrhistogram::Histogram;
 use peerpath_bench::interrupt::Interrupt;
-use peerpath_bench::measure::{Limit, LoopControl, Recorder};
+use peerpath_bench::layout::Layout;
+use peerpath_bench::measure::{Flow, Limit, LoopControl, Recorder, Stream, load};
+use peerpath_exporter::{Exporter, HostExporter, OpenOptions, View};
+use peerpath_importers::{Completion, DataPlane, Error, Op, Side, Transfer};
 use quanta::Clock;
 
 /// Operations per iteration of criterion. The time of the loop around them is included.
@@ -87,6 +91,68 @@ fn ours(criterion: &mut Criterion, stamps: u64) {
     group.finish();
 }
 
+/// A device that completes each operation as soon as it is posted.
+struct Immediate {
+    memory: Arc<dyn View>,
+    posted: Vec<u64>,
+}
+
+impl Immediate {
+    fn new() -> Self {
+        let memory = HostExporter::open(4096, &OpenOptions::default()).and_then(|memory| memory.export(4096));
+        Self { memory: Arc::clone(memory.expect("a page is available").view()), posted: Vec::with_capacity(16) }
+    }
+}
+
+impl DataPlane for Immediate {
+    fn far(&self) -> Arc<dyn View> {
+        Arc::clone(&self.memory)
+    }
+    fn submit(&mut self, batch: &[Transfer]) -> Result<usize, Error> {
+        self.posted.extend(batch.iter().map(|transfer| transfer.id));
+        Ok(batch.len())
+    }
+    fn poll(&mut self, done: &mut Vec<Completion>) -> Result<(), Error> {
+        done.extend(self.posted.drain(..).map(|id| Completion { id, result: Ok(()) }));
+        Ok(())
+    }
+}
+
+/// The open loop at a rate at which every operation is due, one at a time, against a loop that only posts, polls and records.
+fn open_loop(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(GROUP);
+    group.throughput(Throughput::Elements(OPERATIONS));
+    let layout = Layout::new(64, 1, 4096).expect("a slot fits");
+    group.bench_function(BenchmarkId::new("bare", LOAD), |bencher| {
+        let mut plane: Box<dyn DataPlane> = Box::new(Immediate::new());
+        let (mut histogram, mut done) = (histogram(), Vec::with_capacity(1));
+        bencher.iter(|| {
+            for number in 0..OPERATIONS {
+                let start = counter();
+                let _ = plane.submit(&[layout.transfer(Op::Write, number)]);
+                let _ = plane.poll(&mut done);
+                done.clear();
+                histogram.saturating_record(counter().saturating_sub(start));
+            }
+        });
+    });
+    group.bench_function(BenchmarkId::new("ours", LOAD), |bencher| {
+        let interrupt = Interrupt::default();
+        let mut plane = Immediate::new();
+        let mut recorder = Recorder::new(Clock::new());
+        let stream = Stream { layout: &layout, op: Op::Write, posted_by: Side::Far, queues: 1, first: 0 };
+        let limit = Limit { iterations: OPERATIONS, duration: Duration::MAX };
+        bencher.iter(|| {
+            let loaded = load(&mut plane, stream, Flow::simple(1), 1e12, limit, &mut recorder, &interrupt);
+            black_box(loaded.is_ok());
+        });
+    });
+    group.finish();
+}
+
+/// Identifies the benchmark of the open loop among those with 1 and 2 time stamps.
+const LOAD: u64 = 0;
+
 /// Nanoseconds per operation, from the estimates file that criterion has just saved.
 fn estimate(name: &str, stamps: u64) -> Option<f64> {
     let target =
@@ -102,11 +168,15 @@ fn main() {
         bare(&mut criterion, stamps);
         ours(&mut criterion, stamps);
     }
+    open_loop(&mut criterion);
     criterion.final_summary();
     for stamps in [1, 2] {
         if let (Some(bare), Some(ours)) = (estimate("bare", stamps), estimate("ours", stamps)) {
             let ratio = ours / bare;
             println!("{stamps} time stamp(s) per operation: {ours:.1} ns, bare {bare:.1} ns, ratio {ratio:.3}");
         }
+    }
+    if let (Some(bare), Some(ours)) = (estimate("bare", LOAD), estimate("ours", LOAD)) {
+        println!("open loop, per operation: {ours:.1} ns, bare {bare:.1} ns, {:.1} ns more", ours - bare);
     }
 }

@@ -144,8 +144,8 @@ pub struct Environment {
 pub struct DeviceRecord {
     /// Address of the function.
     pub bdf: Bdf,
-    /// Other facts at the start of the run: `name`, `driver`, `firmware`, `numa_node`, `link`, `iommu_group`, `domain_type`,
-    /// `acs`, `ats`. The evidence of a cell lists the changes that were made for it.
+    /// Other facts at the start of the run: `name`, `driver`, `firmware`, `numa_node`, `link`, `link_limit`, `max_payload_bytes`,
+    /// `max_read_request_bytes`, `relaxed_ordering`, `tags`, `iommu_group`, `domain_type`, `acs`, `ats`. The evidence of a cell lists the changes that were made for it.
     #[serde(flatten)]
     pub facts: BTreeMap<String, serde_json::Value>,
 }

@@ -249,8 +249,11 @@ impl Routes {
             note("domain_type", entry.domain_type.map(Value::from));
             if let Capability::Present(pcie) = function.pcie {
                 note("link", pcie.link.map(|link| json!(link)));
+                note("link_limit", pcie.link_limit.map(|link| json!(link)));
                 note("max_payload_bytes", Some(pcie.max_payload_bytes.into()));
                 note("max_read_request_bytes", Some(pcie.max_read_request_bytes.into()));
+                note("relaxed_ordering", Some(pcie.relaxed_ordering.into()));
+                note("tags", pcie.tags.map(Value::from));
             }
             if let Capability::Present(acs) = function.acs {
                 note("acs", Some(acs.names().into()));

@@ -114,8 +114,8 @@ impl Explained for Error {
                 Cause::NoDevice,
                 match count {
                     0 => "The driver reports no GPU.".to_owned(),
-                    1 => "The driver has one GPU: 0.".to_owned(),
-                    count => format!("The driver has {count} GPUs, numbered from 0."),
+                    1 => "The driver reports one GPU, with number 0.".to_owned(),
+                    count => format!("The driver reports {count} GPUs, numbered from 0."),
                 },
                 "Name a GPU that `nvidia-smi -L` lists, and check CUDA_VISIBLE_DEVICES.",
             ),

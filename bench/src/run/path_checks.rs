@@ -18,12 +18,13 @@ pub(super) fn as_predicted(path: &CellPath) -> Result<(), CellError> {
         return Ok(());
     }
     Err(CellError::waived(
-        format!("cannot use path {asked}, the kernel would choose {predicted}"),
+        format!("cannot use path {asked}: the kernel would choose {predicted}"),
         Explanation::new(
             Cause::PathMismatch,
             "The PCI topology and the configuration of the host determine the path.",
             format!(
-                "Request the path {predicted}, or change what decides: `peerpath paths --from SOURCE --to TARGET` names it."
+                "Request the path {predicted}, or change the setting that decides: `peerpath paths --from SOURCE --to TARGET` \
+                 shows it."
             ),
         ),
     ))
@@ -75,8 +76,10 @@ pub(super) fn fail_on_faults(figures: Figures, faults: &[String]) -> Result<Figu
         format!("the IOMMU reported {} fault(s) during the cell, the first: {first}", faults.len()),
         Explanation::new(
             Cause::IommuFault,
-            "The IOMMU blocked an access, so data is missing.",
-            "Look at the kernel log for the address, and compare it with the address of the BAR.",
+            "The IOMMU blocked an access, so data may be missing.",
+            "Find the address of the fault in the kernel log (dmesg). If it lies in the BAR, the request was not translated: check \
+             ACS redirect and the domain type. Otherwise it is an IOVA without a mapping: the buffer was revoked or \
+             unmapped too early.",
         ),
     ))
 }

@@ -89,7 +89,7 @@ impl Explained for Error {
             Self::NoType1 => Explanation::new(
                 Cause::NoIommu,
                 "The module vfio_iommu_type1 is not loaded, or no IOMMU is in use.",
-                "Load it: `modprobe vfio_iommu_type1`.",
+                "Run `modprobe vfio_iommu_type1`. If that does not help, enable the IOMMU in the firmware and on the kernel command line.",
             ),
             Self::OpenVfio { source, .. } => by_errno(Step::OpenVfio, source, &Facts::default()),
             Self::AttachGroup { source, .. } | Self::AttachIommufd { source, .. } => {
@@ -195,8 +195,8 @@ fn socket(source: &io::Error) -> Explanation {
         ),
         io::ErrorKind::PermissionDenied => Explanation::new(
             Cause::NoPermission,
-            "The socket belongs to another user.",
-            "Run as the user of the exporting program, or as root.",
+            "The socket or its folder belongs to another user.",
+            "To receive, run as the user of the exporting program, or as root. To export, choose a folder that you can write to.",
         ),
         _ => Explanation::uncaused(sentence(&source.to_string()), "Check the output of the exporting program."),
     }

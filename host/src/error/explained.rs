@@ -68,8 +68,8 @@ impl Explained for Error {
             ),
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
-                "Only changes that can be reverted are allowed.",
-                "Remove what the message names first, or choose another function.",
+                "peerpath makes only changes that it can revert.",
+                "Remove the obstacle that the message names, e.g. take the interface out of its bond, or choose another function.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),
             Self::Acs { bdf, source, .. } => Explanation::uncaused(

@@ -40,10 +40,16 @@ impl QueuePairSettings {
 
     /// Returns the options `own` of this host with the shared options replaced by those of the peer. `None` if a value is out
     /// of range.
-    pub fn within(&self, own: &QueuePairOptions) -> Option<QueuePairOptions> {
+    pub fn within(&self, own: &QueuePairOptions) -> Result<QueuePairOptions, (String, &'static str)> {
         let Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events } = *self;
-        let is_valid = service_level <= 15 && inline_bytes <= MOST_INLINE_BYTES;
-        is_valid.then(|| QueuePairOptions {
+        if service_level > 15 {
+            return Err((format!("Service level {service_level} exceeds 15."), "Choose a service level from 0 to 15."));
+        }
+        if inline_bytes > MOST_INLINE_BYTES {
+            let why = format!("{inline_bytes} inline bytes exceed the limit of {MOST_INLINE_BYTES}.");
+            return Err((why, "Use fewer inline bytes."));
+        }
+        Ok(QueuePairOptions {
             transport,
             service_level,
             traffic_class,

@@ -31,8 +31,8 @@ pub(super) fn measure(
         return Err(CellError::waived(
             format!("cannot run {} ping-pong threads on {cpus} CPU(s)", pollers(spec, true)),
             Explanation::uncaused(
-                "Each thread polls without sleeping, so threads on one CPU delay each other.",
-                "Name one CPU per thread, or none.",
+                "The initiator and the responder of each thread poll without sleeping. On one CPU they would delay each other.",
+                format!("Name {} CPUs, or none.", pollers(spec, true)),
             ),
         ));
     }

@@ -217,10 +217,10 @@ fn far_buffer(named: Option<&dyn Exporter>, length_bytes: u64) -> Result<Arc<Buf
     };
     if length_bytes > exporter.length_bytes() {
         return Err(CellError::waived(
-            format!("{length_bytes} bytes do not fit into the memory of this host"),
+            format!("cannot place {length_bytes} bytes in the local buffer of this host"),
             Explanation::uncaused(
                 format!("The length of {} is {} bytes.", exporter.origin(), exporter.length_bytes()),
-                "Choose a smaller size or depth, or larger memory on this host.",
+                "Choose a smaller size or depth, or a larger local buffer; without one, host memory of the size needed is used.",
             ),
         ));
     }

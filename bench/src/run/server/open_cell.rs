@@ -92,8 +92,8 @@ fn spec_of(session: &Session<'_>, open: &Open) -> Result<CellSpec, CellError> {
         return Err(CellError::waived(
             format!("{} does not support transfer {:?}", session.device.info().name, open.op),
             Explanation::uncaused(
-                "The importer of this device does not implement it.",
-                "Choose an operation of this importer.",
+                format!("peerpath does not implement it for {} targets.", session.server.target.importer.kind()),
+                "Choose an operation that such targets have, e.g. write or read.",
             ),
         ));
     };
@@ -138,15 +138,9 @@ fn find(session: &Session<'_>, name: &str) -> Result<Source, CellError> {
 
 /// Reopens the device if the client asks for other queue pair options than for the last cell.
 fn reopen_device(session: &mut Session<'_>, open: &Open) -> Result<(), CellError> {
-    let Some(connection) = open.connection.within(session.server.connection) else {
-        return Err(CellError::waived(
-            "cannot create queue pairs with these options",
-            Explanation::uncaused(
-                "Service levels are 0 to 15, and no device supports this many inline bytes.",
-                "Choose another service level, or fewer inline bytes.",
-            ),
-        ));
-    };
+    let connection = open.connection.within(session.server.connection).map_err(|(why, remedy)| {
+        CellError::waived("cannot create queue pairs with these options", Explanation::uncaused(why, remedy))
+    })?;
     if connection != session.connection {
         let Target { importer, address } = session.server.target;
         session.device = importer.open(address, &connection)?;

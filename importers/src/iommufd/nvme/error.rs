@@ -99,8 +99,8 @@ impl Explained for DriveError {
             Self::Refused { status, .. } => status.explanation(false),
             Self::Unfit { .. } => Explanation::new(
                 Cause::NoDevice,
-                "Only namespaces without metadata are supported.",
-                "Use another drive, or format a namespace of this one without metadata.",
+                "peerpath drives NVMe controllers with the NVM command set, and namespaces without metadata.",
+                "Use another drive. `nvme format` can reformat a namespace without metadata, but erases it.",
             ),
             Self::UnknownCommand => Explanation::new(
                 Cause::TransferFailed,
