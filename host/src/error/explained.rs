@@ -68,7 +68,7 @@ impl Explained for Error {
             ),
             Self::NotRestorable { .. } => Explanation::new(
                 Cause::InUse,
-                "peerpath makes only changes that it can revert.",
+                "A change that cannot be reverted is never made.",
                 "Remove the obstacle that the message names, e.g. take the interface out of its bond, or choose another function.",
             ),
             Self::SetDomain { source, .. } => by_errno(Step::SetDomainType, source),

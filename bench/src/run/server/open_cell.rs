@@ -92,7 +92,7 @@ fn spec_of(session: &Session<'_>, open: &Open) -> Result<CellSpec, CellError> {
         return Err(CellError::waived(
             format!("{} does not support transfer {:?}", session.device.info().name, open.op),
             Explanation::uncaused(
-                format!("peerpath does not implement it for {} targets.", session.server.target.importer.kind()),
+                format!("It is not implemented for {} targets.", session.server.target.importer.kind()),
                 "Choose an operation that such targets have, e.g. write or read.",
             ),
         ));

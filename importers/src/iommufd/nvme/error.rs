@@ -99,7 +99,7 @@ impl Explained for DriveError {
             Self::Refused { status, .. } => status.explanation(false),
             Self::Unfit { .. } => Explanation::new(
                 Cause::NoDevice,
-                "peerpath drives NVMe controllers with the NVM command set, and namespaces without metadata.",
+                "Only NVMe controllers with the NVM command set, and namespaces without metadata, are supported.",
                 "Use another drive. `nvme format` can reformat a namespace without metadata, but erases it.",
             ),
             Self::UnknownCommand => Explanation::new(
