@@ -73,7 +73,8 @@ const EXPECTATIONS: &str = "\
 Expectations (--expect):
   One table per expectation. Keys that select cells: op, mode, size, source (a
   kind, e.g. vfio), target (a device name). Bounds: min_bytes_per_s,
-  max_bytes_per_s, max_p50_ns, max_p99_ns, min_percent_of_host_memory, path (a
+  max_bytes_per_s, max_p50_ns, max_p99_ns, min_percent_of_host_memory,
+  min_percent_of_ceiling (of the rate that the links of the path allow), path (a
   name or a list). An expectation does not hold if no cell matches it, or if a
   matching cell did not pass or lacks the figure.
     [[expect]]
