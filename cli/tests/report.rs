@@ -2,18 +2,19 @@
 
 mod support;
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use support::{Draws, baseline, cell, latency, peerpath, reference, result, save, text};
 
 const SECTIONS: [&str; 10] = [
-    "pairs",
+    "summary",
     "matrix",
+    "pairs",
     "routes",
     "throughput",
     "latency",
     "registration",
     "not-passed",
-    "published",
     "environment",
     "cells",
 ];
@@ -64,6 +65,92 @@ fn reference_matrix_page_has_every_section() {
     has(&page, &["path through the PCI tree: 0000:06:00.0"]);
     assert_eq!(page.matches("do not rank the paths").count(), 1, "the warning appears once");
     assert!(!page.contains("<script"), "the page contains a script");
+    let positions: Vec<_> = SECTIONS.iter().map(|section| page.find(&format!("<section id=\"{section}\""))).collect();
+    assert!(positions.is_sorted(), "the sections are not in their order: {positions:?}");
+    has(&page, &["76 of 76 observed paths are as predicted", "peerpath-lab"]);
+}
+
+/// A page of hardware results, and its Markdown: a write and a read in two sizes each, and the same with host memory.
+#[test]
+fn summary_has_host_verdict_and_ratios_above_everything_else() {
+    let mut cells = Vec::new();
+    for (op, size, rate) in [("write", 4096, 1e9), ("write", 1 << 20, 9e9), ("read", 1 << 20, 6e9)] {
+        let mut moved = cell(op, size);
+        support::repeat_throughput(&mut moved, &[rate * 0.9, rate, rate * 1.1]);
+        moved["ceiling"] = json!({"bytes_per_s": 12e9, "limited_by": "link <0000:02:00.0>"});
+        let mut host = baseline(&moved);
+        support::repeat_throughput(&mut host, &[10e9; 3]);
+        host.as_object_mut().unwrap().remove("ceiling");
+        cells.extend([moved, host]);
+    }
+    let mut latency = cell("write", 4096);
+    support::repeat_latency(&mut latency, &[vec![1800; 200], vec![2000; 200], vec![2500; 200]]);
+    latency["repeats"][1]["disturbed"] = json!(["the hypervisor took 12 % of the CPU time"]);
+    let mut host = baseline(&latency);
+    support::repeat_latency(&mut host, &[vec![1600; 200], vec![1600; 200]]);
+    cells.extend([latency, host]);
+    let [page, summary, table] = documents(&result(&cells));
+    let top = &page[page.find("<section id=\"summary\"").unwrap()..page.find("<nav").unwrap()];
+    has(
+        top,
+        &["lab-7", "Linux 7.2.12", "2026-01-01 00:00:00 UTC", "hardware", "<strong class=\"o-passed\">passed</strong>"],
+    );
+    has(top, &["BAR 2 of 0000:03:00.0 to mlx5_0 on 0000:04:00.0", "bus-address</a> observed, as predicted"]);
+    has(
+        top,
+        &["9.00 GB/s", "90 % of host memory (10.0 GB/s)", "75 % of ceiling (12.0 GB/s)", "link &#60;0000:02:00.0&#62;"],
+    );
+    has(top, &["6.00 GB/s", "60 % of host memory", "2.00 us (p50)", "125 % of host memory (1.60 us)"]);
+    has(top, &["title=\"repeat 2: the hypervisor took 12 % of the CPU time\">disturbed</abbr>", "1 disturbed cell"]);
+    let markdown = &summary[..summary.find("## Sources and targets").unwrap()];
+    has(markdown, &["**passed** 1 result, 8 cells: 8 passed", "- host: lab-7", "90 % of host memory (10.0 GB/s)"]);
+    has(markdown, &["75 % of ceiling", "2.00 us (p50); 125 % of host memory (1.60 us); disturbed: repeat 2"]);
+    has(&page, &["<th scope=\"col\">of ceiling</th>"]);
+    has(
+        &page,
+        &["ceiling: 12.0 GB/s, limited by link", "a: ceiling", "Error bars: lowest to highest value of the repeats."],
+    );
+    has(&page, &["1 MiB: 9.00 GB/s (9000000000 bytes/s)", "3 repeats: 8.10 GB/s (8100000000 bytes/s) to 9.90 GB/s"]);
+    assert!(table.lines().next().unwrap().ends_with(",ceiling_bytes_per_s,percent_of_ceiling"), "{table}");
+    assert!(table.lines().any(|line| line.ends_with(",12000000000,75")), "{table}");
+    // The link has the CSV of the document.
+    let link = page.split("href=\"data:text/csv;charset=utf-8;base64,").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(base64::engine::general_purpose::STANDARD.decode(link).unwrap(), table.as_bytes());
+}
+
+#[test]
+fn verdict_of_a_comparison_is_above_its_charts_and_unchanged_rows_are_folded() {
+    let side = |factor: f64| {
+        let mut write = cell("write", 4096);
+        support::repeat_throughput(&mut write, &[1e9 * factor, 1.001e9 * factor, 1.002e9 * factor, 1.003e9 * factor]);
+        let mut read = cell("read", 4096);
+        support::repeat_throughput(&mut read, &[1e9, 1.001e9, 1.002e9, 1.003e9]);
+        result(&[write, read])
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (base, mut new) = (save(folder.path(), "base.json", &side(1.0)), side(0.5));
+    new["run"]["id"] = json!("another");
+    let new = save(folder.path(), "new.json", &new);
+    let paths = [&new, &base].map(|file| file.to_str().unwrap().to_owned());
+    let output = peerpath(&["report", &paths[0], "--base", &paths[1], "--format", "html,md"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("the page does not contain {text:?}"));
+    let order = [
+        "class=\"v-worse\">worse</strong>",
+        "<section id=\"comparison\"",
+        "<td class=\"v-worse\"",
+        "1 unchanged rows",
+        "<td class=\"v-same\"",
+        "<section id=\"matrix\"",
+        "<section id=\"throughput\"",
+    ]
+    .map(at);
+    assert!(order.is_sorted(), "{order:?}");
+    let markdown = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
+    let top = markdown.split("## Compared with").next().unwrap();
+    has(top, &["**worse** compared with", "Metrics: 1 worse"]);
+    has(&markdown, &["<details><summary>1 unchanged rows</summary>"]);
 }
 
 #[test]
@@ -93,9 +180,10 @@ fn pair_summary_has_path_reason_and_speed() {
     assert!(!page.contains("emulated:"), "hardware has a warning");
 }
 
-/// The timing of emulated devices is neither interpreted nor shown next to that of hardware.
+/// The timing of emulated devices is neither interpreted nor shown next to that of hardware: only the summary has a ratio, and
+/// marks it.
 #[test]
-fn emulated_devices_are_not_compared_with_host_memory_or_hardware() {
+fn ratios_of_emulated_devices_are_marked_and_hardware_figures_are_absent() {
     let mut write = cell("write", 65_536);
     write["mode"] = json!("bandwidth");
     write["throughput_bytes_per_s"] = json!(1.2e9);
@@ -107,7 +195,10 @@ fn emulated_devices_are_not_compared_with_host_memory_or_hardware() {
     result["environment"]["emulated"] = json!(true);
     let page = page(&result);
     has(&page, &["The devices are emulated", "(12.0 GB/s with host memory)"]);
-    assert!(!page.contains("10 %"), "a ratio ranks the paths");
+    let (top, rest) = page.split_at(page.find("<nav").unwrap());
+    has(top, &["emulated</span>", "10 % of host memory (12.0 GB/s)"]);
+    assert!(!rest.contains("10 %"), "a ratio ranks the paths");
+    assert!(!page.contains("gdrcopy"), "published figures of hardware");
     assert!(!page.contains("may cross the root complex"), "emulated devices are flagged as slower");
     assert!(!page.contains("published: VFIO"), "a chart of emulated devices has published lines");
 }

@@ -32,6 +32,8 @@ pub struct Expectation {
     pub max_p99_ns: Option<f64>,
     /// Lowest speed relative to the same operation on host memory in the same result, in percent.
     pub min_percent_of_host_memory: Option<f64>,
+    /// Lowest throughput relative to the ceiling of the path ([`SavedCell::percent_of_ceiling`]), in percent.
+    pub min_percent_of_ceiling: Option<f64>,
     /// Paths that the data may take. Empty: every path.
     pub paths: Vec<PathName>,
 }
@@ -83,12 +85,13 @@ impl Expectation {
         let rate = units::bytes_per_second;
         let percent = |percent: f64| format!("{percent:.0} %");
         let share = || baseline_share(saved, cell).map(|share| share * 100.0);
-        let checks: [Option<String>; 5] = [
+        let checks: [Option<String>; 6] = [
             at_least("throughput", self.min_bytes_per_s, || cell.throughput, rate),
             at_most("throughput", self.max_bytes_per_s, || cell.throughput, rate),
             at_most("p50", self.max_p50_ns, || cell.p50(), nanoseconds),
             at_most("p99", self.max_p99_ns, || cell.p99(), nanoseconds),
             at_least("share of host memory", self.min_percent_of_host_memory, share, percent),
+            at_least("share of the ceiling", self.min_percent_of_ceiling, || cell.percent_of_ceiling(), percent),
         ];
         let path = cell.path.best_known();
         let allowed: Vec<&str> = self.paths.iter().map(|path| path.as_str()).collect();
@@ -164,11 +167,13 @@ mod tests {
                 "throughput_bytes_per_s": rate
             })
         };
+        let mut bar = cell("bar", "vfio", "bus-address", 8e9);
+        bar["ceiling"] = serde_json::json!({"bytes_per_s": 10e9, "limited_by": "link a - b"});
         let mut failed = cell("failed", "udmabuf", "host-memory", 0.0);
         failed["outcome"] = "failed".into();
         let result = serde_json::json!({
             "schema_version": 2, "environment": {},
-            "cells": [cell("bar", "vfio", "bus-address", 8e9), cell("host", "host", "host-memory", 10e9), failed]
+            "cells": [bar, cell("host", "host", "host-memory", 10e9), failed]
         });
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("result.json");
@@ -194,6 +199,7 @@ mod tests {
             min_bytes_per_s: Some(7.9e9),
             max_bytes_per_s: Some(8e9),
             min_percent_of_host_memory: Some(80.0),
+            min_percent_of_ceiling: Some(80.0),
             paths: vec![PathName::HostBridgeBypass, PathName::BusAddress],
             ..of("vfio")
         };
@@ -207,6 +213,7 @@ mod tests {
             max_bytes_per_s: Some(1e9),
             max_p50_ns: Some(2000.0),
             min_percent_of_host_memory: Some(81.0),
+            min_percent_of_ceiling: Some(82.0),
             paths: vec![PathName::HostBridgeBypass],
             ..of("vfio")
         };
@@ -217,6 +224,7 @@ mod tests {
                 "throughput 8.00 GB/s, expected at most 1.00 GB/s",
                 "p50 unknown, expected at most 2.00 us",
                 "share of host memory 80 %, expected at least 81 %",
+                "share of the ceiling 80 %, expected at least 82 %",
                 "path bus-address, expected host-bridge-bypass",
             ]
         );
@@ -228,5 +236,7 @@ mod tests {
         assert_eq!(whys(of("udmabuf")), ["the cell is failed"]);
         let without_baseline = Expectation { min_percent_of_host_memory: Some(1.0), ..of("host") };
         assert_eq!(whys(without_baseline), ["share of host memory unknown, expected at least 1 %"]);
+        let without_ceiling = Expectation { min_percent_of_ceiling: Some(1.0), ..of("host") };
+        assert_eq!(whys(without_ceiling), ["share of the ceiling unknown, expected at least 1 %"]);
     }
 }

@@ -22,14 +22,14 @@ const VIEWS: [View; 4] = [
     View { width: 390, dark: true },
 ];
 const SECTIONS: [&str; 10] = [
-    "pairs",
+    "summary",
     "matrix",
+    "pairs",
     "routes",
     "throughput",
     "latency",
     "registration",
     "not-passed",
-    "published",
     "environment",
     "cells",
 ];

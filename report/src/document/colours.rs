@@ -14,6 +14,8 @@ pub(crate) const MUTED: RGBColor = RGBColor(0x5b, 0x64, 0x6e);
 pub(crate) const GRID: RGBColor = RGBColor(0xd9, 0xdd, 0xe2);
 /// Published figures.
 pub(crate) const PUBLISHED: RGBColor = RGBColor(0x70, 0x70, 0x71);
+/// Ceilings. Differs from [`INK`] so that the style sheet can select it.
+pub(crate) const CEILING: RGBColor = RGBColor(0x1b, 0x1f, 0x25);
 /// Background.
 pub(crate) const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 
@@ -39,7 +41,7 @@ mod tests {
     fn style_sheet_replaces_every_colour() {
         let css = include_str!("../../templates/report.css");
         for RGBColor(red, green, blue) in
-            PathName::ALL.map(colour).into_iter().chain([INK, MUTED, PAPER, GRID, PUBLISHED])
+            PathName::ALL.map(colour).into_iter().chain([INK, MUTED, PAPER, GRID, PUBLISHED, CEILING])
         {
             let hex = format!("#{red:02X}{green:02X}{blue:02X}");
             assert!(css.contains(&format!("\"{hex}\"")), "{hex}");

@@ -6,7 +6,8 @@ use crate::saved::{SavedCell, SavedLatency};
 const HEADER: &str = "result,run,started_at,emulated,soft_rdma,source,source_bdf,source_bar,ranges,target,target_device,target_bdf,peer,path_asked,\
 path_predicted,path_observed,op,mode,direction,bidirectional,engine,mechanism,size_bytes,depth,threads,qps,iterations,outcome,cause,reason,\
 verified_bytes,latency_min_ns,latency_p50_ns,latency_p90_ns,latency_p99_ns,latency_p999_ns,latency_max_ns,latency_mean_ns,\
-latency_stdev_ns,throughput_bytes_per_s,throughput_min_window_bytes_per_s,operations_per_s,hostname,kernel,connection,offered_operations_per_s\n";
+latency_stdev_ns,throughput_bytes_per_s,throughput_min_window_bytes_per_s,operations_per_s,hostname,kernel,connection,offered_operations_per_s,\
+ceiling_bytes_per_s,percent_of_ceiling\n";
 
 /// Renders the cells as CSV (RFC 4180), with a header line.
 pub(crate) fn render(document: &Document) -> String {
@@ -25,7 +26,11 @@ pub(crate) fn render(document: &Document) -> String {
             let connection = saved.run.plan.iter().find(|(name, _)| name == "connection").map(|(_, value)| value);
             let host =
                 [saved.environment.hostname.as_ref(), saved.environment.kernel.as_ref(), connection].map(optional);
-            let last = [plain(cell.offered_operations_per_s)];
+            let last = [
+                plain(cell.offered_operations_per_s),
+                plain(cell.ceiling.as_ref().map(|ceiling| ceiling.bytes_per_s)),
+                plain(cell.percent_of_ceiling()),
+            ];
             text += &run.into_iter().chain(fields(cell)).chain(host).chain(last).collect::<Vec<_>>().join(",");
             text.push('\n');
         }

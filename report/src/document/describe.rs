@@ -145,6 +145,16 @@ pub(crate) fn settings(cell: &SavedCell) -> String {
     parts.join(", ")
 }
 
+/// Maximum number of disturbances in the text of a cell.
+const MAX_DISTURBANCES: usize = 8;
+
+/// What disturbed the repeats of a cell, e.g. `repeat 2: the hypervisor took 12 % of the CPU time`. `None` if nothing did.
+pub(crate) fn disturbances(cell: &SavedCell) -> Option<String> {
+    let all = cell.disturbances().map(|(repeat, why)| format!("repeat {repeat}: {why}"));
+    let text = all.take(MAX_DISTURBANCES).collect::<Vec<_>>().join("; ");
+    (!text.is_empty()).then_some(text)
+}
+
 pub(crate) fn range_count(cell: &SavedCell) -> u64 {
     (cell.source.ranges.len() as u64).max(1)
 }

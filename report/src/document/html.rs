@@ -1,6 +1,7 @@
 //! HTML: a page in one file that loads nothing and contains no scripts.
 
 use askama::Template;
+use base64::Engine as _;
 
 use super::charts::{self, Gallery, PUBLISHED, Published};
 use super::describe::{self, PATHS, PathDescription};
@@ -9,8 +10,9 @@ use super::pair::Pair;
 use super::pair_summary::PairSummary;
 use super::reasons::{self, Reason};
 use super::route::{self, Routes};
-use super::{ComparisonWithBase, Document};
-use crate::compare;
+use super::summary::{self, Summary};
+use super::{ComparisonWithBase, Document, csv};
+use crate::compare::{self, Verdict};
 use crate::saved::{Saved, SavedCell, SavedDevice};
 use crate::units;
 
@@ -22,6 +24,8 @@ const MAX_PAIRS: usize = 1000;
 const SHOWN_CELLS: usize = 25;
 /// Maximum size of all cells on the page, in bytes of HTML.
 const MAX_CELL_BYTES: usize = 4 << 20;
+/// Maximum length of the CSV in the page, in bytes. Some browsers do not save links of more than 2 MiB.
+const MAX_CSV_BYTES: usize = 1 << 20;
 /// Maximum number of rows of a comparison on the page.
 const MAX_COMPARED: usize = 1000;
 
@@ -29,8 +33,10 @@ const MAX_COMPARED: usize = 1000;
 #[template(path = "report.html")]
 struct Page<'a> {
     title: String,
-    summary: String,
-    banners: Vec<String>,
+    summary: Summary,
+    banners: Vec<Banner>,
+    /// The cells as CSV in base64. `None` if they are too many.
+    csv: Option<String>,
     problems: Vec<String>,
     paths: &'static [PathDescription],
     many: bool,
@@ -66,8 +72,17 @@ struct ComparisonSection {
     verdict: &'static str,
     method: &'static str,
     notes: Vec<String>,
+    /// Rows that changed, or may have changed.
     rows: Vec<[String; 8]>,
+    /// Rows that are the same.
+    unchanged: Vec<[String; 8]>,
     left_out: usize,
+}
+
+/// A warning that applies to all values: its first sentence, and the rest.
+struct Banner {
+    first: String,
+    rest: String,
 }
 
 struct Environment<'a> {
@@ -82,19 +97,29 @@ struct Environment<'a> {
 #[derive(Default)]
 struct Cells {
     heads: Vec<&'static str>,
-    shown: Vec<Vec<String>>,
-    folded: Vec<Vec<String>>,
+    shown: Vec<CellRow>,
+    folded: Vec<CellRow>,
     left_out: usize,
+    has_disturbed: bool,
+}
+
+struct CellRow {
+    fields: Vec<String>,
+    /// What disturbed the repeats of the cell.
+    disturbed: Option<String>,
 }
 
 pub(super) fn render(document: &Document) -> Result<String, askama::Error> {
     let (pairs, baselines) = (document.pairs(), document.baselines());
     let (results, folded_results, pairs_left_out) = results(document, &pairs);
     let (reasons, reasons_left_out) = reasons::reasons(&document.saved, &document.labels);
+    // The published figures were measured on hardware.
+    let published: &[Published] = if pairs.iter().any(|pair| pair.emulated) { &[] } else { &PUBLISHED };
     let page = Page {
         title: document.title(),
-        summary: document.summary(),
-        banners: document.banners(),
+        summary: summary::summary(document, &pairs, &baselines),
+        banners: document.banners().iter().map(|text| banner(text)).collect(),
+        csv: embedded_csv(document),
         problems: document.problems(),
         paths: &PATHS,
         many: document.labels.len() > 1,
@@ -107,7 +132,7 @@ pub(super) fn render(document: &Document) -> Result<String, askama::Error> {
         latency: charts::latency(&pairs, &document.labels),
         load: charts::load(&pairs, &document.labels),
         registration: charts::registration(&pairs, &document.labels),
-        published: &PUBLISHED,
+        published,
         reasons,
         reasons_left_out,
         comparison: document.comparison.as_ref().map(comparison),
@@ -116,6 +141,30 @@ pub(super) fn render(document: &Document) -> Result<String, askama::Error> {
         program: concat!("peerpath ", env!("CARGO_PKG_VERSION")),
     };
     page.render()
+}
+
+fn banner(text: &str) -> Banner {
+    let (first, rest) = text.split_once(". ").unwrap_or((text, ""));
+    Banner { first: format!("{}.", first.trim_end_matches('.')), rest: rest.to_owned() }
+}
+
+fn embedded_csv(document: &Document) -> Option<String> {
+    let csv = csv::render(document);
+    (csv.len() <= MAX_CSV_BYTES).then(|| base64::engine::general_purpose::STANDARD.encode(csv))
+}
+
+/// Kind of the devices of a result, e.g. `emulated by QEMU, soft RDMA`.
+pub(super) fn devices(saved: &Saved) -> String {
+    let environment = &saved.environment;
+    let mut parts = vec![match environment.emulated {
+        Some(true) => environment.emulator.as_ref().map_or("emulated".to_owned(), |by| format!("emulated by {by}")),
+        Some(false) => "hardware".to_owned(),
+        None => "not recorded".to_owned(),
+    }];
+    if environment.soft_rdma == Some(true) {
+        parts.push("soft RDMA".to_owned());
+    }
+    parts.join(", ")
 }
 
 /// Returns the visible pairs and the folded pairs, by result, and the number of pairs beyond the limit.
@@ -176,13 +225,16 @@ fn comparison(with_base: &ComparisonWithBase) -> ComparisonSection {
             row.why.clone(),
         ]
     };
+    let rows = compare::rows_by_severity(comparison).into_iter().take(MAX_COMPARED);
+    let (unchanged, changed): (Vec<_>, Vec<_>) = rows.partition(|row| row.verdict == Verdict::Same);
     ComparisonSection {
         base: with_base.base.clone(),
         summary: compare::summary(comparison),
         verdict: comparison.verdict.as_str(),
         method: comparison.method,
         notes: comparison.notes.clone(),
-        rows: compare::rows_by_severity(comparison).into_iter().take(MAX_COMPARED).map(row).collect(),
+        rows: changed.into_iter().map(row).collect(),
+        unchanged: unchanged.into_iter().map(row).collect(),
         left_out: comparison.cells.len().saturating_sub(MAX_COMPARED),
     }
 }
@@ -241,6 +293,10 @@ fn cells(document: &Document) -> Cells {
     if many {
         heads.insert(0, "result");
     }
+    let has_ceilings = all.iter().any(|(_, cell)| cell.percent_of_ceiling().is_some());
+    if has_ceilings {
+        heads.insert(heads.len() - 3, "of ceiling");
+    }
     let mut cells = Cells { heads, ..Cells::default() };
     let mut bytes = 0;
     for (run, cell) in all {
@@ -248,8 +304,15 @@ fn cells(document: &Document) -> Cells {
             cells.left_out += 1;
             continue;
         }
-        let row = row(many.then(|| document.labels[run].clone()), cell);
-        bytes += row.iter().map(|field| field.len() + "<td>".len()).sum::<usize>();
+        let mut fields = row(many.then(|| document.labels[run].clone()), cell);
+        if has_ceilings {
+            let percent = cell.percent_of_ceiling().map_or_else(String::new, |percent| format!("{percent:.0} %"));
+            fields.insert(fields.len() - 3, percent);
+        }
+        let row = CellRow { fields, disturbed: describe::disturbances(cell) };
+        cells.has_disturbed |= row.disturbed.is_some();
+        bytes += row.fields.iter().map(|field| field.len() + "<td>".len()).sum::<usize>();
+        bytes += row.disturbed.as_ref().map_or(0, String::len);
         let list = if cells.shown.len() < SHOWN_CELLS { &mut cells.shown } else { &mut cells.folded };
         list.push(row);
     }

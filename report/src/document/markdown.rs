@@ -2,23 +2,30 @@
 
 use std::fmt::Write as _;
 
-use super::{Document, describe, matrix, reasons};
-use crate::compare;
+use super::summary::{self, Summary};
+use super::{ComparisonWithBase, Document, describe, matrix, reasons};
+use crate::compare::{self, Row, Verdict};
 
 /// Maximum number of pairs, and of rows of a comparison.
 const MAX_ROWS: usize = 60;
 
 /// Renders the document as GitHub-flavoured Markdown.
 pub(crate) fn render(document: &Document) -> String {
-    let mut text = format!("# {}\n\n{}\n", escape(&document.title()), escape(&document.summary()));
+    let mut text = format!("# {}\n", escape(&document.title()));
     for line in document.banners() {
         let _ = write!(text, "\n> **{}**\n", escape(&line));
     }
+    let pairs = document.pairs();
+    let baselines = document.baselines();
+    text += &summary_of(&summary::summary(document, &pairs, &baselines));
     for line in &document.problems() {
         let _ = write!(text, "\n> {}\n", escape(line));
     }
-    let pairs = document.pairs();
-    let baselines = document.baselines();
+    if let Some(comparison) = &document.comparison {
+        text += &comparison_with(comparison);
+    }
+    text += "\n## Sources and targets\n\n";
+    text += &table_of(&matrix::matrix(&document.labels, &pairs, &baselines), document.labels.len() > 1);
     text += "\n## Paths and speed\n";
     let summaries = document.pair_summaries(&pairs, &baselines);
     let mut run = None;
@@ -42,8 +49,7 @@ pub(crate) fn render(document: &Document) -> String {
     if summaries.len() > MAX_ROWS {
         let _ = write!(text, "\n\nand {}.", describe::plural(summaries.len() - MAX_ROWS, "more pair"));
     }
-    text += "\n\n## Sources and targets\n\n";
-    text += &table_of(&matrix::matrix(&document.labels, &pairs, &baselines), document.labels.len() > 1);
+    text.push('\n');
     let (reasons, _) = reasons::reasons(&document.saved, &document.labels);
     if !reasons.is_empty() {
         text += "\n## Waived or failed\n\n";
@@ -54,27 +60,73 @@ pub(crate) fn render(document: &Document) -> String {
             let _ = writeln!(text, "- {}", escape(&line));
         }
     }
-    if let Some(comparison) = &document.comparison {
-        let _ = write!(
-            text,
-            "\n## Compared with {}\n\n{}\n\n",
-            escape(&comparison.base),
-            escape(&compare::summary(&comparison.comparison))
-        );
-        text += "| verdict | cell | metric | base | new | change | 90 % interval |\n|---|---|---|--:|--:|--:|--:|\n";
-        for row in compare::rows_by_severity(&comparison.comparison).into_iter().take(MAX_ROWS) {
-            let fields = [
-                row.verdict.as_str().to_owned(),
-                row.key.clone(),
-                compare::metric_name(row.metric).to_owned(),
-                compare::format_value(row.metric, row.base),
-                compare::format_value(row.metric, row.new),
-                compare::format_change(row),
-                compare::format_interval(row),
-            ];
-            text += &line(&fields);
+    text
+}
+
+fn summary_of(summary: &Summary) -> String {
+    let mut text = String::new();
+    if let Some(compared) = &summary.comparison {
+        let line = format!("compared with {}. {}.", compared.base, compared.counts);
+        let _ = write!(text, "\n**{}** {}\n", compared.verdict, escape(&line));
+    }
+    let _ = write!(text, "\n**{}** {}\n", summary.verdict, escape(&summary.counts));
+    if !summary.facts.is_empty() {
+        text.push('\n');
+    }
+    for (name, value) in &summary.facts {
+        let _ = writeln!(text, "- {name}: {}", escape(value));
+    }
+    let _ = summary.predicted.as_ref().map(|line| write!(text, "\n{line}.\n"));
+    if !summary.pairs.is_empty() {
+        text.push('\n');
+    }
+    for one in &summary.pairs {
+        let result = one.result.as_ref().map_or_else(String::new, |result| format!("{}: ", escape(result)));
+        let path = escape(&format!("{} ({}); {}", one.path, one.certainty, one.counts));
+        let _ = writeln!(text, "- {result}**{}**: {path}", escape(&one.subject));
+        for figure in &one.figures {
+            let _ = writeln!(text, "  - {}", escape(&figure.text()));
         }
-        let _ = write!(text, "\n{}\n", escape(comparison.comparison.method));
+    }
+    if summary.more_pairs > 0 {
+        let _ = write!(text, "\n{} more pairs are in the matrix.\n", summary.more_pairs);
+    }
+    for line in &summary.disturbed {
+        let _ = write!(text, "\n> {}\n", escape(line));
+    }
+    text
+}
+
+/// Unchanged rows are folded.
+fn comparison_with(with_base: &ComparisonWithBase) -> String {
+    let comparison = &with_base.comparison;
+    let mut text = format!("\n## Compared with {}\n\n", escape(&with_base.base));
+    let rows = compare::rows_by_severity(comparison).into_iter().take(MAX_ROWS);
+    let (unchanged, changed): (Vec<_>, Vec<_>) = rows.partition(|row| row.verdict == Verdict::Same);
+    text += &if changed.is_empty() { "No row changed.\n".to_owned() } else { compared_rows(&changed) };
+    if !unchanged.is_empty() {
+        let count = unchanged.len();
+        let rows = compared_rows(&unchanged);
+        let _ = write!(text, "\n<details><summary>{count} unchanged rows</summary>\n\n{rows}\n</details>\n");
+    }
+    let _ = write!(text, "\n{}\n", escape(comparison.method));
+    text
+}
+
+fn compared_rows(rows: &[&Row]) -> String {
+    let mut text =
+        "| verdict | cell | metric | base | new | change | 90 % interval |\n|---|---|---|--:|--:|--:|--:|\n".to_owned();
+    for row in rows {
+        let fields = [
+            row.verdict.as_str().to_owned(),
+            row.key.clone(),
+            compare::metric_name(row.metric).to_owned(),
+            compare::format_value(row.metric, row.base),
+            compare::format_value(row.metric, row.new),
+            compare::format_change(row),
+            compare::format_interval(row),
+        ];
+        text += &line(&fields);
     }
     text
 }

@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) text: String,
     /// Length of the bar in percent: throughput relative to the highest throughput of the page.
     pub(crate) bar: Option<u32>,
+    /// What disturbed the repeats of the best value.
+    pub(crate) disturbed: Option<String>,
 }
 
 /// Table row of one source of one run.
@@ -77,7 +79,8 @@ pub(crate) fn matrix<'a>(labels: &[String], pairs: &[Pair<'a>], baselines: &Base
                 matrix.has_times |= best.is_some_and(|cell| cell.throughput.is_none());
                 let rate = best.and_then(|cell| cell.throughput).filter(|rate| *rate > 0.0);
                 let bar = rate.map(|rate| (rate / high * 100.0).round().clamp(1.0, 100.0) as u32);
-                Entry { number: pair.number, path: pair.path, text: text(pair, best, baselines), bar }
+                let disturbed = best.and_then(describe::disturbances);
+                Entry { number: pair.number, path: pair.path, text: text(pair, best, baselines), bar, disturbed }
             })
             .collect()
         });
@@ -125,5 +128,6 @@ fn text<'a>(pair: &Pair<'a>, best: Option<&'a SavedCell>, baselines: &Baselines<
     };
     let failed = pair.count(Outcome::Failed);
     let failed = if failed > 0 { format!("; {failed} failed") } else { String::new() };
-    format!("{value}{share}, {}{failed}", describe::operation_with_settings(cell))
+    let ceiling = cell.percent_of_ceiling().map_or_else(String::new, |percent| format!(", {percent:.0} % of ceiling"));
+    format!("{value}{share}{ceiling}, {}{failed}", describe::operation_with_settings(cell))
 }

@@ -1,7 +1,8 @@
 //! Reports on results as HTML, Markdown, CSV, JUnit XML or OpenMetrics. See [`Document`].
 //!
-//! A report shows the path of the data and the reason for it, the speed relative to host memory, and warnings: files that are
-//! unreadable or incomplete, and conditions that may have affected the figures. Every text of a result is escaped for the format.
+//! A report begins with the verdict, the host and the main figures with their ratio to host memory. It then shows the path of the
+//! data and the reason for it, all figures, and warnings: files that are unreadable or incomplete, and conditions that may have
+//! affected the figures. Every text of a result is escaped for the format.
 
 mod charts;
 mod colours;
@@ -16,6 +17,7 @@ mod pair;
 mod pair_summary;
 mod reasons;
 mod route;
+mod summary;
 
 use std::path::PathBuf;
 

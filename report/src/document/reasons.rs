@@ -47,7 +47,7 @@ pub(crate) fn reasons(saved: &[Saved], labels: &[String]) -> (Vec<Reason>, usize
 }
 
 /// Removes all hexadecimal digits, so that reasons that differ only in sizes or addresses are equal.
-fn without_numbers(text: &Option<String>) -> Option<String> {
+pub(super) fn without_numbers(text: &Option<String>) -> Option<String> {
     text.as_ref().map(|text| {
         text.split(|character: char| character.is_ascii_hexdigit()).filter(|part| !part.is_empty()).collect()
     })

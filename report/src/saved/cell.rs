@@ -7,7 +7,7 @@ use super::object::Object;
 
 /// Maximum number of repeats of a cell that are read.
 pub(super) const MAX_REPEATS: usize = 1000;
-/// Maximum number of hops, of blockers and of lines of evidence of a cell.
+/// Maximum number of hops, of blockers and of lines of evidence of a cell, and of disturbances of a repeat.
 const MAX_ENTRIES: usize = 64;
 
 /// Outcome of a cell. Ordered by severity, failures first.
@@ -168,6 +168,8 @@ pub struct SavedRepeat {
     pub throughput_min_window: Option<f64>,
     /// Operations per second over the whole measured time.
     pub operations_per_s: Option<f64>,
+    /// What disturbed the repeat, e.g. `the hypervisor took 12 % of the CPU time`. Each is a phrase. Empty in older results.
+    pub disturbed: Vec<String>,
 }
 
 impl SavedRepeat {
@@ -188,6 +190,15 @@ fn p99(latency: Option<&SavedLatency>, iterations: Option<u64>) -> Option<f64> {
 
 fn p50(latency: Option<&SavedLatency>) -> Option<f64> {
     latency?.p50.filter(|median| *median > 0.0)
+}
+
+/// Highest payload rate that the links of a path allow: see `docs/ceilings.md`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedCeiling {
+    /// The rate, above zero.
+    pub bytes_per_s: f64,
+    /// The slowest hop, e.g. `link 0000:00:01.0 - 0000:03:00.0 (8 GT/s x16, MPS 256, MRRS 512)`.
+    pub limited_by: Option<String>,
 }
 
 /// One measurement: source x target x path x operation x mode x size, and every other setting.
@@ -251,6 +262,9 @@ pub struct SavedCell {
     pub throughput_min_window: Option<f64>,
     /// Operations per second over the whole measured time.
     pub operations_per_s: Option<f64>,
+    /// Ceiling of the path in the direction of the data. `None` in older results, and if the path has no ceiling or its ceiling is
+    /// unknown.
+    pub ceiling: Option<SavedCeiling>,
     /// The repeats, in the order in which they ran, at most 1000. Empty in results of format version 1.
     pub repeats: Vec<SavedRepeat>,
 }
@@ -274,6 +288,19 @@ impl SavedCell {
     /// Median latency in nanoseconds, if it is above zero.
     pub fn p50(&self) -> Option<f64> {
         p50(self.latency.as_ref())
+    }
+
+    /// Throughput in percent of the ceiling of the path. `None` without a throughput or a ceiling.
+    pub fn percent_of_ceiling(&self) -> Option<f64> {
+        let percent = self.throughput? / self.ceiling.as_ref()?.bytes_per_s * 100.0;
+        percent.is_finite().then_some(percent)
+    }
+
+    /// What disturbed the repeats: each reason with the number of its repeat from 1, e.g. `repeat 2: ...`.
+    pub fn disturbances(&self) -> impl Iterator<Item = (usize, &str)> {
+        (1..)
+            .zip(&self.repeats)
+            .flat_map(|(number, repeat)| repeat.disturbed.iter().map(move |why| (number, why.as_str())))
     }
 
     /// Whether the operation moves data, e.g. `write` but not `register`.
@@ -332,6 +359,7 @@ pub(super) fn read(cell: Object<'_>) -> SavedCell {
         throughput: cell.number("throughput_bytes_per_s"),
         throughput_min_window: cell.number("throughput_min_window_bytes_per_s"),
         operations_per_s: cell.number("operations_per_s"),
+        ceiling: ceiling(cell.object("ceiling")),
         repeats: repeats(cell).map(repeat).collect(),
     }
 }
@@ -351,7 +379,13 @@ fn repeat(repeat: Object<'_>) -> SavedRepeat {
         throughput: repeat.number("throughput_bytes_per_s"),
         throughput_min_window: repeat.number("throughput_min_window_bytes_per_s"),
         operations_per_s: repeat.number("operations_per_s"),
+        disturbed: repeat.sentences("disturbed", MAX_ENTRIES),
     }
+}
+
+fn ceiling(ceiling: Object<'_>) -> Option<SavedCeiling> {
+    let bytes_per_s = ceiling.number("bytes_per_s").filter(|rate| *rate > 0.0)?;
+    Some(SavedCeiling { bytes_per_s, limited_by: ceiling.sentence("limited_by") })
 }
 
 fn peer(far: Object<'_>) -> String {

@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 
 use peerpath_paths::input_file;
 
-pub use cell::{Outcome, SavedCell, SavedDecision, SavedLatency, SavedPath, SavedRepeat, SavedSource, SavedTarget};
+pub use cell::{
+    Outcome, SavedCeiling, SavedCell, SavedDecision, SavedLatency, SavedPath, SavedRepeat, SavedSource, SavedTarget,
+};
 pub use error::{ReadError, ReadErrorReason};
 pub use find::{find, labels};
 pub use histogram::{Distribution, quantile_name};
@@ -231,6 +233,27 @@ mod tests {
         assert_eq!((second.steady, second.throughput, second.p50(), second.p99()), (None, None, None, None));
         assert_eq!((third, fourth), (&SavedRepeat::default(), &SavedRepeat::default()));
         assert!(saved.cells[1].repeats.is_empty());
+    }
+
+    #[test]
+    fn reads_ceilings_and_disturbances() {
+        let saved = read_text(
+            r#"{"schema_version": 2, "cells": [
+                {"throughput_bytes_per_s": 6e9, "ceiling": {"bytes_per_s": 8e9, "limited_by": "link a - b"},
+                    "repeats": [{}, {"disturbed": ["the hypervisor took 12 % of the CPU time", 7, "\u001b[31m"]}]},
+                {"throughput_bytes_per_s": 6e9, "ceiling": {"bytes_per_s": 0}, "repeats": [{"disturbed": "x"}]},
+                {"throughput_bytes_per_s": 6e9, "ceiling": {"bytes_per_s": null, "limited_by": "x"}},
+                {"ceiling": {"bytes_per_s": 8e9}}, {"ceiling": 8e9}, {}]}"#,
+        )
+        .unwrap();
+        let limited_by = Some("link a - b".to_owned());
+        assert_eq!(saved.cells[0].ceiling, Some(SavedCeiling { bytes_per_s: 8e9, limited_by }));
+        let percents: Vec<_> = saved.cells.iter().map(SavedCell::percent_of_ceiling).collect();
+        assert_eq!(percents, [Some(75.0), None, None, None, None, None]);
+        let disturbances: Vec<_> = saved.cells[0].disturbances().collect();
+        assert_eq!(disturbances[0], (2, "the hypervisor took 12 % of the CPU time"));
+        assert!(disturbances.len() == 2 && !disturbances[1].1.contains('\u{1b}'), "{disturbances:?}");
+        assert_eq!(saved.cells[1].disturbances().count(), 0);
     }
 
     #[test]

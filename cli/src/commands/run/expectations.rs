@@ -45,6 +45,7 @@ struct Table {
     max_p50_ns: Option<f64>,
     max_p99_ns: Option<f64>,
     min_percent_of_host_memory: Option<f64>,
+    min_percent_of_ceiling: Option<f64>,
     #[serde(default, deserialize_with = "path_names")]
     path: Vec<PathName>,
 }
@@ -131,6 +132,7 @@ impl From<Table> for Expectation {
             max_p50_ns: table.max_p50_ns,
             max_p99_ns: table.max_p99_ns,
             min_percent_of_host_memory: table.min_percent_of_host_memory,
+            min_percent_of_ceiling: table.min_percent_of_ceiling,
             paths: table.path,
         }
     }
@@ -152,7 +154,8 @@ mod tests {
     fn reads_every_key() {
         let text = "[[expect]]\nop = \"write\"\nmode = \"bandwidth\"\nsize = \"64K\"\nsource = \"vfio\"\ntarget = \"mlx5_0\"\n\
                     min_bytes_per_s = 10e9\nmax_bytes_per_s = 12e9\nmax_p50_ns = 2000\nmax_p99_ns = 5000\n\
-                    min_percent_of_host_memory = 90\npath = [\"bus-address\", \"bypass\"]\n[[expect]]\nsize = 8\npath = \"staged\"\n";
+                    min_percent_of_host_memory = 90\nmin_percent_of_ceiling = 75\n\
+                    path = [\"bus-address\", \"bypass\"]\n[[expect]]\nsize = 8\npath = \"staged\"\n";
         let expected = [
             Expectation {
                 op: Some("write".to_owned()),
@@ -165,6 +168,7 @@ mod tests {
                 max_p50_ns: Some(2000.0),
                 max_p99_ns: Some(5000.0),
                 min_percent_of_host_memory: Some(90.0),
+                min_percent_of_ceiling: Some(75.0),
                 paths: vec![PathName::BusAddress, PathName::HostBridgeBypass],
             },
             Expectation { size_bytes: Some(8), paths: vec![PathName::Staged], ..Expectation::default() },

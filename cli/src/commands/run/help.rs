@@ -73,10 +73,11 @@ const EXPECTATIONS: &str = "\
 Expectations (--expect):
   One table per expectation. Keys that select cells: op, mode, size, source
   (the kind: vfio for a BAR, host, udmabuf, heap, cuda), target (a device
-  name). Bounds: min_bytes_per_s,
-  max_bytes_per_s, max_p50_ns, max_p99_ns, min_percent_of_host_memory, path (a
-  name or a list). An expectation does not hold if no cell matches it, or if a
-  matching cell did not pass or lacks the figure.
+  name). Bounds: min_bytes_per_s, max_bytes_per_s, max_p50_ns, max_p99_ns,
+  min_percent_of_host_memory, min_percent_of_ceiling (of the rate that the
+  links of the path allow), path (a name or a list). An expectation does not
+  hold if no cell matches it, or if a matching cell did not pass or lacks the
+  figure.
     [[expect]]
     op = \"write\"
     mode = \"bandwidth\"

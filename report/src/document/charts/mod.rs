@@ -6,12 +6,12 @@ mod svg;
 
 use std::collections::{BTreeMap, HashMap};
 
-use gallery::{ChartData, MAX_LINES, NamedLine, Rows};
-use svg::{Chart, Reference, Scale};
+use gallery::{ChartData, MAX_FIGURES, NamedLine, ceiling_label};
+use svg::{Chart, Figured, Origin, Reference, Scale};
 
 use super::describe;
 use super::pair::Pair;
-use crate::saved::{Outcome, SavedCell, quantile_name};
+use crate::saved::{Outcome, SavedCell, SavedRepeat, quantile_name};
 use crate::units;
 
 pub(crate) use gallery::Gallery;
@@ -51,28 +51,102 @@ fn groups<'a>(
     groups.into_iter().map(|((run, _, name), members)| (title(run, name), members)).collect()
 }
 
+/// How the cells of a group become lines.
+struct Lines<'f> {
+    /// What distinguishes lines of a pair, e.g. `depth 16`.
+    detail: &'f dyn Fn(&SavedCell) -> String,
+    /// Position of a cell on the x axis, as number and as text.
+    x: &'f dyn Fn(&SavedCell) -> Option<(f64, String)>,
+    y: Quantity,
+    /// Fields of the cell in the table, after the name of its line.
+    row: &'f dyn Fn(&SavedCell) -> Vec<String>,
+}
+
+/// What the y axis shows, as value of a cell and of a repeat.
+#[derive(Clone, Copy)]
+struct Quantity {
+    of_cell: fn(&SavedCell) -> Option<f64>,
+    of_repeat: fn(&SavedRepeat) -> Option<f64>,
+    /// The value with its unit.
+    text: fn(f64) -> String,
+}
+
+const THROUGHPUT: Quantity =
+    Quantity { of_cell: |cell| cell.throughput, of_repeat: |repeat| repeat.throughput, text: exact_rate };
+const P50: Quantity = Quantity { of_cell: SavedCell::p50, of_repeat: SavedRepeat::p50, text: exact_time };
+const P99: Quantity = Quantity { of_cell: SavedCell::p99, of_repeat: SavedRepeat::p99, text: exact_time };
+
+fn exact_rate(rate: f64) -> String {
+    format!("{} ({rate:.0} bytes/s)", units::bytes_per_second(rate))
+}
+
+fn exact_time(time: f64) -> String {
+    format!("{} ({time:.0} ns)", units::nanoseconds(time))
+}
+
+impl Quantity {
+    /// Lowest and highest value of the repeats. `None` with fewer than two.
+    fn range(self, cell: &SavedCell) -> Option<(f64, f64)> {
+        let mut values: Vec<f64> = cell.repeats.iter().filter_map(self.of_repeat).collect();
+        values.sort_by(f64::total_cmp);
+        (values.len() > 1).then(|| (values[0], values[values.len() - 1]))
+    }
+
+    /// Tooltip of a value of a cell: name, position, exact value, and what the repeats say.
+    fn title(self, name: &str, x: &str, y: f64, cell: &SavedCell) -> String {
+        let mut title = format!("{name}\n{x}: {}", (self.text)(y));
+        if let Some((low, high)) = self.range(cell) {
+            title += &format!("\n{} repeats: {} to {}", cell.repeats.len(), (self.text)(low), (self.text)(high));
+        }
+        title
+            + &cell
+                .disturbances()
+                .map(|(repeat, why)| format!("\nrepeat {repeat} disturbed: {why}"))
+                .collect::<String>()
+    }
+}
+
 /// Groups cells into the lines of a chart.
-fn lines<'a>(
-    members: &[Member<'a>],
-    name: impl Fn(Member<'a>) -> String,
-    point: impl Fn(&SavedCell) -> Option<(f64, f64)>,
-) -> Vec<NamedLine> {
-    let mut lines: Vec<(usize, String, Vec<Member<'a>>)> = Vec::new();
+fn lines(members: &[Member<'_>], how: &Lines<'_>) -> Vec<NamedLine> {
+    let mut lines: Vec<(String, Vec<Member<'_>>)> = Vec::new();
     let mut known: HashMap<(usize, String), usize> = HashMap::new();
     for &(pair, cell) in members {
-        let name = name((pair, cell));
-        let at = *known.entry((pair.number, name.clone())).or_insert_with(|| {
-            lines.push((pair.number, name, Vec::new()));
+        let detail = (how.detail)(cell);
+        let at = *known.entry((pair.number, detail.clone())).or_insert_with(|| {
+            lines.push((detail, Vec::new()));
             lines.len() - 1
         });
-        lines[at].2.push((pair, cell));
+        lines[at].1.push((pair, cell));
     }
-    let drawn = lines.into_iter().map(|(_, name, members)| {
-        let mut points: Vec<_> = members.iter().filter_map(|(_, cell)| point(cell)).collect();
-        points.sort_by(|one, other| one.0.total_cmp(&other.0));
-        NamedLine { path: members[0].0.path, name, points }
-    });
-    drawn.collect()
+    lines.into_iter().map(|(detail, members)| line(detail, &members, how)).collect()
+}
+
+fn line(detail: String, members: &[Member<'_>], how: &Lines<'_>) -> NamedLine {
+    let pair = members[0].0;
+    let name = name(pair, &detail);
+    let mut figures = Vec::new();
+    for (_, cell) in members {
+        let Some(((x, x_text), y)) = (how.x)(cell).zip((how.y.of_cell)(cell)) else { continue };
+        figures.push(Figured { at: (x, y), range: how.y.range(cell), title: how.y.title(&name, &x_text, y, cell) });
+    }
+    figures.sort_by(|one, other| one.at.0.total_cmp(&other.at.0));
+    let points = figures.iter().map(|figure| figure.at).collect();
+    figures.truncate(MAX_FIGURES);
+    let rows = members.iter().map(|(_, cell)| [vec![name.clone()], (how.row)(cell)].concat()).collect();
+    NamedLine { path: pair.path, name, detail, points, figures, ceilings: Vec::new(), rows }
+}
+
+/// The different ceilings of cells, as horizontal lines.
+fn ceilings<'a>(cells: impl Iterator<Item = &'a SavedCell>) -> Vec<Reference> {
+    let mut ceilings: Vec<Reference> = Vec::new();
+    for ceiling in cells.filter_map(|cell| cell.ceiling.as_ref()) {
+        let label = ceiling_label(ceiling.bytes_per_s, ceiling.limited_by.as_deref());
+        let line = Reference::horizontal(Origin::Ceiling, ceiling.bytes_per_s, label);
+        if !ceilings.contains(&line) {
+            ceilings.push(line);
+        }
+    }
+    ceilings
 }
 
 fn pair_name(pair: &Pair<'_>) -> String {
@@ -86,14 +160,18 @@ fn pair_name(pair: &Pair<'_>) -> String {
     )
 }
 
-fn name_with_settings((pair, cell): Member<'_>) -> String {
-    let settings = describe::settings(cell);
-    if settings.is_empty() { pair_name(pair) } else { format!("{}, {settings}", pair_name(pair)) }
+fn name(pair: &Pair<'_>, detail: &str) -> String {
+    if detail.is_empty() { pair_name(pair) } else { format!("{}, {detail}", pair_name(pair)) }
 }
 
-/// Returns no published figures for a chart of emulated devices, because these figures were measured on hardware.
-fn beside_hardware(members: &[Member<'_>], references: Vec<Reference>) -> Vec<Reference> {
-    if members.iter().any(|(pair, _)| pair.emulated) { Vec::new() } else { references }
+/// Returns no published figures on a page with emulated devices, because these figures were measured on hardware.
+fn beside_hardware(pairs: &[Pair<'_>], references: Vec<Reference>) -> Vec<Reference> {
+    if pairs.iter().any(|pair| pair.emulated) { Vec::new() } else { references }
+}
+
+/// Position of a cell by its size.
+fn by_size(cell: &SavedCell) -> Option<(f64, String)> {
+    Some((cell.size_bytes? as f64, units::bytes(cell.size_bytes?)))
 }
 
 fn cell_size(cell: &SavedCell) -> String {
@@ -121,36 +199,42 @@ pub(crate) fn throughput(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     Gallery::draw(groups.iter().map(|(title, members)| {
         let direction = members[0].1.direction.as_deref().unwrap_or_default();
         let depths: BTreeMap<Option<u64>, ()> = members.iter().map(|(_, cell)| (cell.depth, ())).collect();
-        let name = |(pair, cell): Member<'_>| {
-            let name = name_with_settings((pair, cell));
+        let detail = |cell: &SavedCell| {
+            let settings = describe::settings(cell);
             // The settings omit a depth of 1, but next to other depths the name must contain it.
-            if depths.len() > 1 && cell.depth == Some(1) { format!("{name}, depth 1") } else { name }
+            match cell.depth {
+                Some(1) if depths.len() > 1 && settings.is_empty() => "depth 1".to_owned(),
+                Some(1) if depths.len() > 1 => format!("depth 1, {settings}"),
+                _ => settings,
+            }
         };
-        let row = |&(pair, cell): &Member<'_>| {
+        let row = |cell: &SavedCell| {
             vec![
-                name((pair, cell)),
                 cell_size(cell),
                 or_dash(cell.throughput, units::bytes_per_second),
                 or_dash(cell.throughput_min_window, units::bytes_per_second),
+                or_dash(cell.percent_of_ceiling(), |percent| format!("{percent:.0} %")),
                 or_dash(cell.operations_per_s, |rate| format!("{rate:.0}")),
             ]
         };
+        let mut lines = lines(members, &Lines { detail: &detail, x: &by_size, y: THROUGHPUT, row: &row });
+        for line in &mut lines {
+            let own = members.iter().filter(|(pair, cell)| name(pair, &detail(cell)) == line.name);
+            line.ceilings = ceilings(own.map(|(_, cell)| *cell));
+        }
         ChartData {
             title: title.clone(),
             chart: Chart {
-                x: (Scale::Bytes, "bytes per operation"),
-                y: (Scale::Rate, "throughput"),
+                x: (Scale::Bytes, "size of an operation (bytes)"),
+                y: (Scale::Rate, "throughput (bytes per second)"),
                 lines: Vec::new(),
-                references: beside_hardware(members, published::throughput(direction)),
+                references: beside_hardware(pairs, published::throughput(direction)),
+                extent: Vec::new(),
             },
-            lines: lines(members, name, |cell| Some((cell.size_bytes? as f64, cell.throughput?))),
+            lines,
             marked: true,
             note: None,
-            table: Rows {
-                heads: vec!["pair", "size", "throughput", "lowest window", "operations/s"],
-                rows: members.iter().map(row).collect(),
-                left_out: 0,
-            },
+            heads: vec!["pair", "size", "throughput", "lowest window", "of ceiling", "operations/s"],
         }
     }))
 }
@@ -164,34 +248,45 @@ pub(crate) fn latency(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     });
     Gallery::draw(groups.iter().map(|(title, members)| {
         let direction = members[0].1.direction.as_deref().unwrap_or_default();
-        let mut curves = Vec::new();
-        let mut rows = Vec::new();
-        for &(pair, cell) in members {
-            let samples = cell.latency.as_ref().and_then(crate::saved::SavedLatency::distribution);
-            let name = name_with_settings((pair, cell));
-            if curves.len() < MAX_LINES
-                && let Some(samples) = &samples
-            {
-                curves.push(NamedLine { path: pair.path, name: name.clone(), points: curve(samples) });
-            }
-            rows.push(quantiles(name, cell, samples.as_ref()));
-        }
         let heads: Vec<&'static str> = vec!["pair", "samples", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
         debug_assert_eq!(heads[2..7], QUANTILES.map(quantile_name));
         ChartData {
             title: title.clone(),
             chart: Chart {
-                x: (Scale::Nines, "share of operations within this latency"),
-                y: (Scale::Nanoseconds, "latency"),
+                x: (Scale::Nines, "share of operations within this latency (%)"),
+                y: (Scale::Nanoseconds, "latency (time)"),
                 lines: Vec::new(),
-                references: beside_hardware(members, published::latency(members[0].1.size_bytes, direction)),
+                references: beside_hardware(pairs, published::latency(members[0].1.size_bytes, direction)),
+                extent: Vec::new(),
             },
-            lines: curves,
+            lines: members.iter().map(distribution).collect(),
             marked: false,
             note: Some("A curve ends at the last quantile that its number of samples supports.".to_owned()),
-            table: Rows { heads, rows, left_out: 0 },
+            heads,
         }
     }))
+}
+
+/// The line of a latency distribution, with tooltips at its quantiles and the range of the repeats at the median.
+fn distribution(&(pair, cell): &Member<'_>) -> NamedLine {
+    let samples = cell.latency.as_ref().and_then(crate::saved::SavedLatency::distribution);
+    let detail = describe::settings(cell);
+    let name = name(pair, &detail);
+    let figure = |share: f64| {
+        let time = samples.as_ref()?.supported_quantile(share)?;
+        let quantity = if share == 0.5 { P50 } else { Quantity { of_repeat: |_| None, ..P50 } };
+        let title = quantity.title(&name, quantile_name(share).as_ref(), time, cell);
+        Some(Figured { at: (share, time), range: quantity.range(cell), title })
+    };
+    NamedLine {
+        path: pair.path,
+        points: samples.as_ref().map(curve).unwrap_or_default(),
+        figures: QUANTILES.into_iter().filter_map(figure).collect(),
+        ceilings: Vec::new(),
+        rows: vec![quantiles(name.clone(), cell, samples.as_ref())],
+        name,
+        detail,
+    }
 }
 
 /// Charts of the latency against the offered load.
@@ -202,9 +297,8 @@ pub(crate) fn load(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
     });
     Gallery::draw(groups.iter().map(|(title, members)| {
         let rate = |rate: f64| format!("{rate:.0}");
-        let row = |&(pair, cell): &Member<'_>| {
+        let row = |cell: &SavedCell| {
             vec![
-                pair_name(pair),
                 or_dash(cell.offered_operations_per_s.map(|offered| offered as f64), rate),
                 or_dash(cell.operations_per_s, rate),
                 or_dash(cell.p50(), units::nanoseconds),
@@ -212,28 +306,37 @@ pub(crate) fn load(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
                 or_dash(cell.latency.as_ref().and_then(|latency| latency.max), units::nanoseconds),
             ]
         };
-        let line = |what: &'static str, of: fn(&SavedCell) -> Option<f64>| {
-            let name = move |(pair, _): Member<'_>| format!("{}, {what}", pair_name(pair));
-            lines(members, name, |cell| Some((cell.offered_operations_per_s? as f64, of(cell)?)))
+        let offered = |cell: &SavedCell| {
+            let offered = cell.offered_operations_per_s?;
+            Some((offered as f64, format!("{offered} operations/s")))
         };
+        let line = |what: &'static str, y: Quantity| {
+            lines(members, &Lines { detail: &|_| what.to_owned(), x: &offered, y, row: &row })
+        };
+        // The table has the median and the p99 in one row.
+        let p99 = line("p99", P99).into_iter().map(|line| NamedLine { rows: Vec::new(), ..line });
+        let both = line("median", P50).into_iter().chain(p99);
         ChartData {
             title: title.clone(),
             chart: Chart {
-                x: (Scale::Count, "offered operations per second"),
+                x: (Scale::Count, "offered load (operations per second)"),
                 y: (Scale::Nanoseconds, "latency from the scheduled time"),
                 lines: Vec::new(),
                 references: Vec::new(),
+                extent: Vec::new(),
             },
-            lines: line("median", SavedCell::p50).into_iter().chain(line("p99", SavedCell::p99)).collect(),
+            // One chart per pair.
+            lines: both.map(|line| NamedLine { detail: pair_of(&line.name), ..line }).collect(),
             marked: true,
             note: Some("If the achieved rate is below the offered one, the device is overloaded.".to_owned()),
-            table: Rows {
-                heads: vec!["pair", "offered/s", "achieved/s", "median", "p99", "max"],
-                rows: members.iter().map(row).collect(),
-                left_out: 0,
-            },
+            heads: vec!["pair", "offered/s", "achieved/s", "median", "p99", "max"],
         }
     }))
+}
+
+/// Name of a line without its detail.
+fn pair_of(name: &str) -> String {
+    name.rsplit_once(", ").map_or(name, |(pair, _)| pair).to_owned()
 }
 
 fn curve(samples: &crate::saved::Distribution) -> Vec<(f64, f64)> {
@@ -267,16 +370,32 @@ pub(crate) fn registration(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
         counts.len() > 1
     };
     let by_ranges: Vec<_> = by_ranges.into_iter().filter(many).collect();
-    let size = |cell: &SavedCell| Some((cell.size_bytes? as f64, cell.p50()?));
-    let ranges = |cell: &SavedCell| Some((describe::range_count(cell) as f64, cell.p50()?));
-    let with_size = |(pair, cell): Member<'_>| format!("{}, {}", pair_name(pair), cell_size(cell));
+    let ranges = |cell: &SavedCell| {
+        let count = describe::range_count(cell);
+        Some((count as f64, describe::plural(usize::try_from(count).ok()?, "range")))
+    };
     let sized = by_size.iter().map(|(title, members)| {
-        let x = (Scale::Bytes, "bytes registered");
-        step_chart(title, members, x, lines(members, name_with_settings, size), true)
+        let published = if members[0].1.op == "register" { published::registration() } else { Vec::new() };
+        let chart = Chart {
+            x: (Scale::Bytes, "size of a registration (bytes)"),
+            y: (Scale::Nanoseconds, "median time"),
+            lines: Vec::new(),
+            references: beside_hardware(pairs, published),
+            extent: Vec::new(),
+        };
+        let lines = lines(members, &Lines { detail: &describe::settings, x: &self::by_size, y: P50, row: &step_row });
+        step_chart(title, chart, lines)
     });
     let ranged = by_ranges.iter().map(|(title, members)| {
-        let x = (Scale::Count, "ranges in one registration");
-        step_chart(title, members, x, lines(members, with_size, ranges), false)
+        let chart = Chart {
+            x: (Scale::Count, "ranges in one registration"),
+            y: (Scale::Nanoseconds, "median time"),
+            lines: Vec::new(),
+            references: Vec::new(),
+            extent: Vec::new(),
+        };
+        let lines = lines(members, &Lines { detail: &cell_size, x: &ranges, y: P50, row: &step_row });
+        step_chart(title, chart, lines)
     });
     Gallery::draw(sized.chain(ranged))
 }
@@ -293,45 +412,25 @@ fn rank(op: &str) -> u64 {
     }
 }
 
-fn step_chart(
-    title: &str,
-    members: &[Member<'_>],
-    x: (Scale, &'static str),
-    lines: Vec<NamedLine>,
-    by_size: bool,
-) -> ChartData {
-    let registers = members[0].1.op == "register";
-    let row = |&(pair, cell): &Member<'_>| {
-        let latency = cell.latency.clone().unwrap_or_default();
-        vec![
-            pair_name(pair),
-            cell_size(cell),
-            describe::range_count(cell).to_string(),
-            cell.mechanism.clone().unwrap_or_else(|| "-".to_owned()),
-            or_dash(latency.min, units::nanoseconds),
-            or_dash(latency.p50, units::nanoseconds),
-            or_dash(cell.p99(), units::nanoseconds),
-        ]
-    };
+fn step_row(cell: &SavedCell) -> Vec<String> {
+    let latency = cell.latency.as_ref();
+    vec![
+        cell_size(cell),
+        describe::range_count(cell).to_string(),
+        cell.mechanism.clone().unwrap_or_else(|| "-".to_owned()),
+        or_dash(latency.and_then(|latency| latency.min), units::nanoseconds),
+        or_dash(latency.and_then(|latency| latency.p50), units::nanoseconds),
+        or_dash(cell.p99(), units::nanoseconds),
+    ]
+}
+
+fn step_chart(title: &str, chart: Chart, lines: Vec<NamedLine>) -> ChartData {
     ChartData {
         title: title.to_owned(),
-        chart: Chart {
-            x,
-            y: (Scale::Nanoseconds, "median time"),
-            lines: Vec::new(),
-            references: if registers && by_size {
-                beside_hardware(members, published::registration())
-            } else {
-                Vec::new()
-            },
-        },
+        chart,
         lines,
         marked: true,
         note: None,
-        table: Rows {
-            heads: vec!["pair", "size", "ranges", "mechanism", "min", "median", "p99"],
-            rows: members.iter().map(row).collect(),
-            left_out: 0,
-        },
+        heads: vec!["pair", "size", "ranges", "mechanism", "min", "median", "p99"],
     }
 }

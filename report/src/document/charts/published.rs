@@ -1,6 +1,6 @@
 //! Published measurements by others, for comparison with measured values.
 
-use super::svg::Reference;
+use super::svg::{Origin, Reference};
 
 /// How a published figure is drawn.
 pub(crate) enum Drawing {
@@ -20,6 +20,12 @@ pub(crate) struct Published {
     pub(crate) value: &'static str,
     pub(crate) publication: &'static str,
     pub(crate) drawing: Drawing,
+}
+
+impl Published {
+    fn label(&self) -> String {
+        format!("published: {}, {}", self.what, self.value)
+    }
 }
 
 pub(crate) const PUBLISHED: [Published; 8] = [
@@ -77,7 +83,7 @@ pub(crate) const PUBLISHED: [Published; 8] = [
 pub(crate) fn throughput(direction: &str) -> Vec<Reference> {
     let lines = PUBLISHED.iter().filter_map(|published| match published.drawing {
         Drawing::Throughput(rate, only) if only.is_none_or(|only| only == direction) => {
-            Some(Reference { points: vec![(f64::NEG_INFINITY, rate), (f64::INFINITY, rate)], label: published.what })
+            Some(Reference::horizontal(Origin::Published, rate, published.label()))
         }
         _ => None,
     });
@@ -88,7 +94,7 @@ pub(crate) fn throughput(direction: &str) -> Vec<Reference> {
 pub(crate) fn latency(size_bytes: Option<u64>, direction: &str) -> Vec<Reference> {
     let lines = PUBLISHED.iter().filter_map(|published| match published.drawing {
         Drawing::Latency(time, bytes, only) if only == direction && size_bytes == Some(bytes) => {
-            Some(Reference { points: vec![(f64::NEG_INFINITY, time), (f64::INFINITY, time)], label: published.what })
+            Some(Reference::horizontal(Origin::Published, time, published.label()))
         }
         _ => None,
     });
@@ -98,7 +104,9 @@ pub(crate) fn latency(size_bytes: Option<u64>, direction: &str) -> Vec<Reference
 /// Lines for a registration chart.
 pub(crate) fn registration() -> Vec<Reference> {
     let lines = PUBLISHED.iter().filter_map(|published| match published.drawing {
-        Drawing::Registration(points) => Some(Reference { points: points.to_vec(), label: published.what }),
+        Drawing::Registration(points) => {
+            Some(Reference { origin: Origin::Published, points: points.to_vec(), label: published.label() })
+        }
         _ => None,
     });
     lines.collect()

@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use peerpath_paths::PathName;
 
-use crate::document::colours::{GRID, INK, MUTED, PUBLISHED, colour};
+use crate::document::colours::{CEILING, GRID, INK, MUTED, PUBLISHED, colour};
 use crate::units;
 
 /// Quantity on an axis, which determines the ticks and their labels.
@@ -27,6 +27,17 @@ pub(crate) enum Scale {
     Rate,
 }
 
+/// A figure of a cell in a chart.
+#[derive(Debug, Clone)]
+pub(crate) struct Figured {
+    /// Position: values of both axes.
+    pub(crate) at: (f64, f64),
+    /// Lowest and highest figure of the repeats, drawn as an error bar.
+    pub(crate) range: Option<(f64, f64)>,
+    /// Exact values, shown as a tooltip.
+    pub(crate) title: String,
+}
+
 /// A measured line.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
@@ -36,83 +47,125 @@ pub(crate) struct Line {
     pub(crate) path: PathName,
     /// Points without a finite logarithm are not drawn.
     pub(crate) points: Vec<(f64, f64)>,
+    /// Figures with a tooltip, on the line.
+    pub(crate) figures: Vec<Figured>,
     /// Whether points have markers.
     pub(crate) marked: bool,
 }
 
-/// A line of published figures.
-#[derive(Debug, Clone)]
-pub(crate) struct Reference {
-    /// Points of the line. A point with an infinite x is drawn at the edge of the chart.
-    pub(crate) points: Vec<(f64, f64)>,
-    /// Text at the line.
-    pub(crate) label: &'static str,
+/// Origin of a reference line, which determines its style.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Figures that others published.
+    Published,
+    /// Ceiling of a path.
+    Ceiling,
 }
 
-/// A line chart with its axes and published figures.
+/// A line that was not measured: published figures, or a ceiling.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reference {
+    pub(crate) origin: Origin,
+    /// Points of the line. A point with an infinite x is drawn at the edge of the chart.
+    pub(crate) points: Vec<(f64, f64)>,
+    /// Entry of the legend and tooltip.
+    pub(crate) label: String,
+}
+
+impl Reference {
+    /// A horizontal line through the whole chart.
+    pub(crate) fn horizontal(origin: Origin, y: f64, label: String) -> Self {
+        Self { origin, points: vec![(f64::NEG_INFINITY, y), (f64::INFINITY, y)], label }
+    }
+}
+
+/// A line chart with its axes and reference lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Chart {
     pub(crate) x: (Scale, &'static str),
     pub(crate) y: (Scale, &'static str),
     pub(crate) lines: Vec<Line>,
     pub(crate) references: Vec<Reference>,
+    /// Points that the axes include although they are not drawn: those of the other charts of a group, which share their axes.
+    pub(crate) extent: Vec<(f64, f64)>,
 }
 
-const SIZE: (u32, u32) = (560, 350);
+const SIZE: (u32, u32) = (460, 320);
+/// Size of every text in a chart. plotters divides it by 1.24.
+const FONT: i32 = 16;
+/// Distance of labels of reference lines, as a share of the height of a chart.
+const LABEL_DISTANCE: f64 = 0.09;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawing<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 type DrawResult<T> = Result<T, DrawingAreaErrorKind<std::io::Error>>;
+
+/// The name of a reference line in its chart: `a`, `b` and so on.
+pub(crate) fn letter(at: usize) -> char {
+    char::from(b'a' + u8::try_from(at).unwrap_or(u8::MAX).min(25))
+}
 
 impl Chart {
     /// The chart as SVG. `None` if there is nothing to draw.
     pub(crate) fn svg(&self) -> Option<String> {
         let lines: Vec<(&Line, Vec<(f64, f64)>)> =
             self.lines.iter().map(|line| (line, self.mapped(&line.points))).collect();
-        let all = || lines.iter().flat_map(|(_, points)| points);
+        lines.iter().find(|(_, points)| !points.is_empty())?;
+        let extent = self.mapped(&self.extent);
+        let all = || lines.iter().flat_map(|(_, points)| points).chain(&extent);
         let x = span(all().map(|point| point.0), self.x.0)?;
-        // The y axis includes the published figures.
-        let published = self.references.iter().flat_map(|line| &line.points).filter_map(|point| log(point.1, self.y.0));
-        let y = span(all().map(|point| point.1).chain(published), self.y.0)?;
+        // The y axis includes the reference lines and the error bars.
+        let references = self.references.iter().flat_map(|line| &line.points).map(|point| point.1);
+        let ranges = self.lines.iter().flat_map(|line| &line.figures).filter_map(|figure| figure.range);
+        let other = references.chain(ranges.flat_map(|(low, high)| [low, high])).filter_map(|y| log(y, self.y.0));
+        let y = span(all().map(|point| point.1).chain(other), self.y.0)?;
         let mut svg = String::new();
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        self.draw(&area, &lines, x, y).ok()?;
+        let overlay = self.draw(&area, &lines, x, y).ok()?;
         area.present().ok()?;
         drop(area);
+        svg.insert_str(svg.rfind("</svg>")?, &overlay);
         Some(svg)
     }
 
     fn mapped(&self, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-        points.iter().filter_map(|&(x, y)| Some((log(x, self.x.0)?, log(y, self.y.0)?))).collect()
+        points.iter().filter_map(|&point| self.map(point)).collect()
     }
 
+    fn map(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
+        Some((log(x, self.x.0)?, log(y, self.y.0)?))
+    }
+
+    /// Draws the chart, and returns elements to add to it: error bars and tooltips.
     fn draw(
         &self,
         area: &Area<'_>,
         lines: &[(&Line, Vec<(f64, f64)>)],
         x: (f64, f64),
         y: (f64, f64),
-    ) -> DrawResult<()> {
+    ) -> DrawResult<String> {
+        let font = || ("sans-serif", FONT).into_font();
         let mut chart = ChartBuilder::on(area)
-            .margin(10)
+            .margin(8)
             .margin_right(26)
-            .x_label_area_size(50)
-            .y_label_area_size(92)
+            .x_label_area_size(48)
+            .y_label_area_size(88)
             .build_cartesian_2d(Axis { span: x, scale: self.x.0 }, Axis { span: y, scale: self.y.0 })?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .axis_style(MUTED)
-            .label_style(("sans-serif", 15).into_font().color(&INK))
-            .axis_desc_style(("sans-serif", 15).into_font().color(&MUTED))
+            .label_style(font().color(&INK))
+            .axis_desc_style(font().color(&MUTED))
             .x_desc(self.x.1)
             .y_desc(self.y.1)
             .x_label_formatter(&|at| label(*at, self.x.0))
             .y_label_formatter(&|at| label(*at, self.y.0))
             .draw()?;
+        let mut overlay = String::new();
         let mut labels = Vec::new();
-        for reference in &self.references {
+        for (at, reference) in self.references.iter().enumerate() {
             let edge = |at: f64| {
                 if at == f64::NEG_INFINITY {
                     Some(x.0)
@@ -128,13 +181,18 @@ impl Chart {
                 .filter_map(|point| Some((edge(point.0)?.clamp(x.0, x.1), log(point.1, self.y.0)?)));
             let points: Vec<_> = points.collect();
             let Some(&first) = points.first() else { continue };
-            chart.draw_series([PathElement::new(points, PUBLISHED.stroke_width(1))])?;
-            labels.push((first, reference.label));
+            let (colour, name) = match reference.origin {
+                Origin::Published => (PUBLISHED, "published"),
+                Origin::Ceiling => (CEILING, "ceiling"),
+            };
+            let pixels: Vec<_> = points.iter().map(|point| chart.backend_coord(point)).collect();
+            overlay += &reference_title(&pixels, &reference.label);
+            chart.draw_series([PathElement::new(points, colour.stroke_width(1))])?;
+            labels.push((first, format!("{}: {name}", letter(at))));
         }
-        let style = ("sans-serif", 13).into_font().color(&PUBLISHED);
-        for (at, label) in spread_vertically(labels, y, 0.085) {
-            let text = format!("published: {label}");
-            chart.draw_series([EmptyElement::at(at) + Text::new(text, (4, -15), style.clone())])?;
+        let style = font().color(&MUTED);
+        for (at, label) in spread_vertically(labels, y, LABEL_DISTANCE) {
+            chart.draw_series([EmptyElement::at(at) + Text::new(label, (4, -16), style.clone())])?;
         }
         for (line, points) in lines {
             let colour = colour(line.path);
@@ -144,17 +202,47 @@ impl Chart {
                     mark(&mut chart, *point, line.number, colour)?;
                 }
             }
+            for figure in &line.figures {
+                let Some(at) = self.map(figure.at) else { continue };
+                let range = figure.range.and_then(|(low, high)| Some((log(low, self.y.0)?, log(high, self.y.0)?)));
+                let pixel = |y: f64| chart.backend_coord(&(at.0, y));
+                overlay += &range.map_or_else(String::new, |(low, high)| error_bar(pixel(low), pixel(high), colour));
+                overlay += &point_title(pixel(at.1), &figure.title);
+            }
         }
         // Drawn last, so that no line crosses a number.
-        let style =
-            ("sans-serif", 15).into_font().style(FontStyle::Bold).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+        let style = font().style(FontStyle::Bold).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         let ends: Vec<((f64, f64), usize)> =
             lines.iter().filter_map(|(line, points)| Some((*points.last()?, line.number))).collect();
-        for (at, number) in spread_vertically(ends, y, 0.045) {
-            chart.draw_series([EmptyElement::at(at) + Text::new(number.to_string(), (7, 0), style.clone())])?;
+        for (at, number) in spread_vertically(ends, y, 0.05) {
+            chart.draw_series([EmptyElement::at(at) + Text::new(number.to_string(), (8, 0), style.clone())])?;
         }
-        Ok(())
+        Ok(overlay)
     }
+}
+
+/// Vertical bar with a short line at each end.
+fn error_bar((x, low): (i32, i32), (_, high): (i32, i32), RGBColor(red, green, blue): RGBColor) -> String {
+    format!(
+        "<path class=\"range\" fill=\"none\" stroke=\"#{red:02X}{green:02X}{blue:02X}\" d=\"M{} {low}h8m-4 0V{high}m-4 0h8\"/>\n",
+        x - 4
+    )
+}
+
+/// Invisible area around a point that shows a tooltip.
+fn point_title((x, y): (i32, i32), title: &str) -> String {
+    format!("<circle class=\"hit\" cx=\"{x}\" cy=\"{y}\" r=\"9\"><title>{}</title></circle>\n", escaped(title))
+}
+
+/// Invisible area along a line that shows a tooltip.
+fn reference_title(pixels: &[(i32, i32)], title: &str) -> String {
+    let points: Vec<_> = pixels.iter().map(|(x, y)| format!("{x},{y}")).collect();
+    let title = escaped(title);
+    format!("<polyline class=\"hit\" points=\"{}\"><title>{title}</title></polyline>\n", points.join(" "))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Shifts labels down until they are at least `share` of the height of the chart apart.
@@ -243,7 +331,7 @@ fn ticks((low, high): (f64, f64), scale: Scale) -> Vec<f64> {
     };
     match scale {
         Scale::Nines => whole(1),
-        Scale::Bytes | Scale::Count => whole(((high - low) / 8.0).ceil().max(1.0) as i32),
+        Scale::Bytes | Scale::Count => whole(((high - low) / 6.0).ceil().max(1.0) as i32),
         Scale::Nanoseconds | Scale::Rate => {
             let within: &[f64] = match high - low {
                 span if span < 0.7 => &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
@@ -291,20 +379,57 @@ mod tests {
         Chart {
             x: (Scale::Bytes, "bytes"),
             y: (Scale::Rate, "throughput"),
-            lines: vec![Line { number: 1, path: PathName::BusAddress, points: points.to_vec(), marked: true }],
-            references: vec![Reference {
-                points: vec![(f64::NEG_INFINITY, 52e9), (f64::INFINITY, 52e9)],
-                label: "GPUs",
+            lines: vec![Line {
+                number: 1,
+                path: PathName::BusAddress,
+                points: points.to_vec(),
+                figures: points
+                    .iter()
+                    .map(|&at| Figured { at, range: Some((at.1 / 2.0, at.1 * 2.0)), title: format!("<{}>", at.1) })
+                    .collect(),
+                marked: true,
             }],
+            references: vec![
+                Reference::horizontal(Origin::Published, 52e9, "GPUs".to_owned()),
+                Reference::horizontal(Origin::Ceiling, 15e9, "link a".to_owned()),
+            ],
+            extent: Vec::new(),
         }
     }
 
     #[test]
     fn labels_axes_with_units() {
         let svg = chart(&[(4096.0, 1e9), (1_048_576.0, 1e10)]).svg().unwrap();
-        for text in ["4 KiB", "1 MiB", "1 GB/s", "10 GB/s", "published: GPUs", "#00775A"] {
+        for text in ["4 KiB", "1 MiB", "1 GB/s", "10 GB/s", "a: published", "b: ceiling", "#00775A"] {
             assert!(svg.contains(text), "{text}: {svg}");
         }
+    }
+
+    #[test]
+    fn every_point_has_a_tooltip_and_an_error_bar() {
+        let svg = chart(&[(4096.0, 1e9), (1_048_576.0, 1e10)]).svg().unwrap();
+        assert_eq!(svg.matches("class=\"range\"").count(), 2, "{svg}");
+        for title in ["&lt;1000000000&gt;", "&lt;10000000000&gt;", "GPUs", "link a"] {
+            assert!(svg.contains(&format!("<title>{title}</title>")), "{title}: {svg}");
+        }
+        assert!(svg.trim_end().ends_with("</svg>"), "{svg}");
+    }
+
+    #[test]
+    fn all_texts_have_one_size() {
+        let svg = chart(&[(4096.0, 1e9), (1_048_576.0, 1e10)]).svg().unwrap();
+        let sizes: std::collections::BTreeSet<_> =
+            svg.split("font-size=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(sizes.len(), 1, "{sizes:?}");
+    }
+
+    #[test]
+    fn charts_of_a_group_have_the_same_axes() {
+        let mut other = chart(&[(4096.0, 2e9), (65_536.0, 3e9)]);
+        other.references.clear();
+        other.extent = vec![(64.0, 1e6), (1_048_576.0, 1e10)];
+        let svg = other.svg().unwrap();
+        assert!(svg.contains("10 MB/s"), "{svg}");
     }
 
     #[test]
