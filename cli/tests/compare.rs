@@ -235,6 +235,35 @@ fn one_of_several_results_can_be_worse() {
 }
 
 #[test]
+fn disturbed_repeats_do_not_count() {
+    let why = "the hypervisor took 12 % of the CPU time (steal)";
+    // The disturbed repeats are twice as slow.
+    let disturbed = |count: usize| {
+        let mut slowed = run(2, 5, Some((3, 2.0)));
+        let undisturbed = run(3, 5, None);
+        for at in count..5 {
+            slowed["cells"][3]["repeats"][at] = undisturbed["cells"][3]["repeats"][at].clone();
+        }
+        for at in 0..count {
+            slowed["cells"][3]["repeats"][at]["disturbed"] = json!([why]);
+        }
+        slowed
+    };
+    let base = run(1, 5, None);
+    let row = |count: usize| {
+        let comparison = compared(&base, &disturbed(count), OPTIONS).unwrap();
+        assert!(worse(&comparison).is_empty(), "{comparison:#?}");
+        comparison.cells.into_iter().find(|row| row.why.contains("disturbed")).unwrap()
+    };
+    let two = row(2);
+    assert_eq!((two.verdict, two.observations), (Verdict::Same, Some([5, 3])), "{two:#?}");
+    assert!(two.why.contains(&format!("2 disturbed repeat(s) do not count ({why})")), "{two:#?}");
+    let all = row(5);
+    assert_eq!((all.verdict, all.observations), (Verdict::Inconclusive, None), "{all:#?}");
+    assert!(all.why.contains("no undisturbed repeat remains"), "{all:#?}");
+}
+
+#[test]
 fn notes_name_repeats_without_a_steady_rate() {
     let mut new = run(2, 3, None);
     new["cells"][0]["repeats"][1]["steady"] = json!(false);

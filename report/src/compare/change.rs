@@ -24,12 +24,13 @@ impl Metric {
     }
 
     /// The logarithms of the figures of a group: one per repeat, or one per result, the median of its repeats. A cell without
-    /// repeats counts as one repeat.
+    /// repeats counts as one repeat. Disturbed repeats do not count.
     pub(super) fn observations(self, group: &Group<'_>, unit: Unit) -> Vec<f64> {
         let of_cell = |cell: &SavedCell| {
-            let repeats = cell.repeats.iter().filter_map(|repeat| self.of_repeat(repeat));
+            let undisturbed = cell.repeats.iter().filter(|repeat| repeat.disturbed.is_empty());
+            let repeats = undisturbed.filter_map(|repeat| self.of_repeat(repeat));
             let mut logs: Vec<f64> = repeats.filter_map(logarithm).collect();
-            if logs.is_empty() {
+            if cell.repeats.iter().all(|repeat| self.of_repeat(repeat).is_none()) {
                 logs.extend(self.of_cell(cell).and_then(logarithm));
             }
             logs
@@ -38,6 +39,14 @@ impl Metric {
             Unit::Repeat => group.passed().flat_map(of_cell).collect(),
             Unit::Result => group.passed().filter_map(|cell| median(of_cell(cell))).collect(),
         }
+    }
+
+    /// Whether a cell that passed has the figure, also if all of its repeats were disturbed.
+    pub(super) fn was_measured(self, group: &Group<'_>) -> bool {
+        let has = |cell: &SavedCell| {
+            self.of_cell(cell).is_some() || cell.repeats.iter().any(|repeat| self.of_repeat(repeat).is_some())
+        };
+        group.passed().any(has)
     }
 
     fn of_cell(self, cell: &SavedCell) -> Option<f64> {

@@ -139,13 +139,27 @@ fn measured(base: &Group<'_>, new: &Group<'_>, unit: Unit, remark: &str) -> Vec<
             continue;
         }
         let [before, now] = [base, new].map(|group| metric.observations(group, unit));
-        if before.is_empty() || now.is_empty() {
+        if !metric.was_measured(base) || !metric.was_measured(new) {
             continue;
         }
-        let row = row(new.example(), metric.name(), Verdict::Inconclusive, remark.to_owned());
+        let remark = format!("{remark}{}", disturbed(base, new));
+        if before.is_empty() || now.is_empty() {
+            let why = format!("{remark}no undisturbed repeat remains: run again on a quiet host");
+            judged.push(Judged::Row(row(new.example(), metric.name(), Verdict::Inconclusive, why)));
+            continue;
+        }
+        let row = row(new.example(), metric.name(), Verdict::Inconclusive, remark);
         judged.push(Judged::Change(Change { metric, row, base: before, new: now }));
     }
     judged
+}
+
+/// A remark about the disturbed repeats, which do not count; empty without any.
+fn disturbed(base: &Group<'_>, new: &Group<'_>) -> String {
+    let found = [base, new].map(Group::disturbed);
+    let count: usize = found.iter().flatten().map(|(count, _)| count).sum();
+    let first = found.iter().flatten().next();
+    first.map_or_else(String::new, |(_, why)| format!("{count} disturbed repeat(s) do not count ({why}); "))
 }
 
 /// Whether the median of a cell differs from that of its samples, e.g. because the file was edited.

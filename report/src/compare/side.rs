@@ -41,6 +41,13 @@ impl<'a> Group<'a> {
         self.cells.iter().any(|(result, _)| other.cells.iter().any(|(also, _)| also == result))
     }
 
+    /// Number of disturbed repeats of the cells that passed, and the first disturbance.
+    pub(super) fn disturbed(&self) -> Option<(usize, &'a str)> {
+        let disturbed = || self.passed().flat_map(|cell| &cell.repeats).filter(|repeat| !repeat.disturbed.is_empty());
+        let first = disturbed().next()?.disturbed.first()?;
+        Some((disturbed().count(), first))
+    }
+
     /// Whether every cell that passed compared its data with the expected data.
     pub(super) fn verified(&self) -> bool {
         self.passed().all(SavedCell::verified)
