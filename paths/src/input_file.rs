@@ -134,7 +134,7 @@ mod tests {
         let (reader, mut writer) = io::pipe().unwrap();
         let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
         let writing = std::thread::spawn(move || {
-            // More than the pipe holds, so that the reader waits for the writer.
+            // More than the pipe holds, so the reader can find it empty before the end. It must then block, not fail with EAGAIN.
             io::Write::write_all(&mut writer, &vec![b'x'; 1 << 20]).unwrap();
         });
         assert_eq!(read(&path, 1 << 20).unwrap().len(), 1 << 20);

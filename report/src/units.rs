@@ -21,6 +21,26 @@ pub fn bytes_per_second(rate: f64) -> String {
     scaled(rate, &[(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")], "B/s")
 }
 
+/// Unit in which rates are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RateUnit {
+    /// Bytes per second.
+    #[default]
+    Bytes,
+    /// Bits per second, the unit of network ports.
+    Bits,
+}
+
+impl RateUnit {
+    /// A rate in bytes per second, with three digits and a decimal unit: `1.25 GB/s` or `10.0 Gb/s`.
+    pub fn rate(self, bytes_per_s: f64) -> String {
+        match self {
+            Self::Bytes => bytes_per_second(bytes_per_s),
+            Self::Bits => scaled(bytes_per_s * 8.0, &[(1e9, "Gb/s"), (1e6, "Mb/s"), (1e3, "kb/s")], "b/s"),
+        }
+    }
+}
+
 fn scaled(value: f64, units: &[(f64, &str)], base: &str) -> String {
     let (value, unit) =
         units.iter().find(|(scale, _)| value >= *scale).map_or((value, base), |(scale, unit)| (value / scale, unit));
@@ -45,5 +65,6 @@ mod tests {
         assert_eq!(nanoseconds(95_120.0), "95.1 us");
         assert_eq!(nanoseconds(0.0), "0.00 ns");
         assert_eq!(bytes_per_second(1.25e9), "1.25 GB/s");
+        assert_eq!(RateUnit::Bits.rate(1.25e9), "10.0 Gb/s");
     }
 }

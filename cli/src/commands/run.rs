@@ -98,7 +98,7 @@ impl RunCommand {
             return Ok(ExitCode::SUCCESS);
         }
         let total = plan.cell_count();
-        let mut bar = Bar::new(total, plan.repeats(), self.json, command_line);
+        let mut bar = Bar::new(total, plan.repeats(), self.json, self.units, command_line);
         let result = runner.run(&mut bar);
         bar.finish();
         let result = result?;
@@ -111,7 +111,7 @@ impl RunCommand {
             Ok(())
         };
         if !self.json {
-            print(&cells::render(result.last_cells(), command_line, terminal::width()))?;
+            print(&cells::render(result.last_cells(), command_line, self.units, terminal::width()))?;
         }
         show(&summary(&result, &plan, interrupt.exit_code().is_some(), &bar))?;
         let document = Document::read(&[bar.file().to_owned()]);

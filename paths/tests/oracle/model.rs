@@ -112,8 +112,8 @@ pub(crate) enum Lost {
     Processor,
     Release,
     ListOrder,
-    /// All groups: the folder of the groups, the links to it, and the links to the subsystem. If a copy had the links to the
-    /// subsystem but not those to the groups, the functions would have no group.
+    /// All IOMMU groups: the tree lacks `sys/kernel/iommu_groups`, and the links `iommu_group` and `subsystem` of every function.
+    /// With `subsystem` present, a missing `iommu_group` would mean that the function has no group.
     Groups,
     /// The type of one group.
     GroupType(usize),

@@ -173,7 +173,7 @@ pub struct Comparison {
 
 /// Compares the results `new` with the earlier results `base`.
 ///
-/// The module describes the method. Of the cells that measured the same in several results of a side, a failed one decides;
+/// The module describes the method. Of the cells with the same properties in several results of a side, a failed one decides;
 /// otherwise the figures of those that passed are compared.
 ///
 /// # Errors

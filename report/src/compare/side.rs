@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::key::Key;
 use crate::saved::{Outcome, Saved, SavedCell};
 
-/// The cells of one side that measured the same, at most one of each result.
+/// The cells of one side with the same properties (source, target, path, op, size and so on), at most one per result.
 #[derive(Debug)]
 pub(super) struct Group<'a> {
     /// Index of the result, and its cell.

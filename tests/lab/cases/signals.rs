@@ -18,11 +18,48 @@ use crate::host_state::HostState;
 const DEFAULT_ROUNDS: u64 = 12;
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![Case {
-        name: "restore_reverts_every_change_after_random_signals",
-        scenarios: &["default"],
-        run: random_signals,
-    }]
+    vec![
+        Case {
+            name: "restore_reverts_every_change_after_random_signals",
+            scenarios: &["default"],
+            run: random_signals,
+        },
+        Case { name: "a_second_signal_leaves_no_tracing_behind", scenarios: &["default"], run: two_signals },
+    ]
+}
+
+/// A run that changes nothing else. The first signal ends it, and the second one arrives while it removes its probes, which takes
+/// the kernel some hundred milliseconds.
+fn two_signals() -> Result<(), Failed> {
+    for wait in [50, 150, 300] {
+        let out = tempfile::tempdir()?;
+        let mut running = start(&format!(
+            "run --from host:1M --to verbs:rxe0 --op write --mode completion --size 4K --duration 60s --out {}",
+            out.path().display()
+        ))?;
+        until_first_cell_begins(out.path())?;
+        running.signal("TERM")?;
+        std::thread::sleep(Duration::from_millis(wait));
+        // The run may have ended.
+        let _ = running.signal("TERM");
+        running.wait()?.expect(143)?;
+        let restored = run("restore")?.expect(0)?;
+        if !restored.stdout.contains("nothing to restore") {
+            return Err(format!("second signal after {wait} ms: {}", restored.stdout).into());
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the run has saved its first, empty result, which it does right before the first cell.
+fn until_first_cell_begins(out: &Path) -> Result<(), Failed> {
+    for _ in 0..600 {
+        if out.join("result.json").exists() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err("the run did not start a cell within a minute".into())
 }
 
 /// Number of commands that get signals.

@@ -137,7 +137,7 @@ fn run(interrupt: &Interrupt, targets: &[&'static Fake]) -> (RunResult, Vec<usiz
     run_repeats(1, interrupt, targets)
 }
 
-/// Runs each cell this often.
+/// Like [`run`], with `repeats` repeats of each cell.
 fn run_repeats(repeats: u32, interrupt: &Interrupt, targets: &[&'static Fake]) -> (RunResult, Vec<usize>) {
     let targets_of_plan = targets.iter().map(|&importer| Target { importer, address: "fake0".into() }).collect();
     let plan = Plan {

@@ -3,7 +3,7 @@
 use peerpath_bench::result::{Cell, CellTarget, Latency, Measurement, Outcome};
 use peerpath_exporter::{Origin, SourceKind};
 use peerpath_paths::{PathName, printable};
-use peerpath_report::units;
+use peerpath_report::units::{self, RateUnit};
 
 use crate::hints::CommandLine;
 use crate::table::{Column, Table, number, text};
@@ -13,11 +13,11 @@ use crate::text_layout::hanging;
 type CellColumn = (Column, fn(&Cell) -> String);
 
 /// A table of cells, followed by the reason and remedy of those that did not pass; empty without cells.
-pub(super) fn render(cells: &[Cell], command_line: &CommandLine, width: usize) -> String {
+pub(super) fn render(cells: &[Cell], command_line: &CommandLine, unit: RateUnit, width: usize) -> String {
     if cells.is_empty() {
         return String::new();
     }
-    let columns = columns(cells);
+    let columns = columns(cells, unit);
     let rows: Vec<Vec<String>> =
         cells.iter().map(|cell| columns.iter().map(|(_, text)| text(cell)).collect()).collect();
     let mut table = Table::new(columns.into_iter().map(|(column, _)| column).collect());
@@ -73,9 +73,13 @@ fn of_ceiling(cell: &Cell) -> Option<String> {
 }
 
 /// The columns that these cells need. Most runs request no path, use one queue pair and one thread, and run on one host.
-fn columns(cells: &[Cell]) -> Vec<CellColumn> {
+fn columns(cells: &[Cell], unit: RateUnit) -> Vec<CellColumn> {
     let any = |has: fn(&Cell) -> bool| cells.iter().any(has);
     let column = |is_shown: bool, column: Column, text: fn(&Cell) -> String| is_shown.then_some((column, text));
+    let (throughput_text, each_way_text): (fn(&Cell) -> String, fn(&Cell) -> String) = match unit {
+        RateUnit::Bytes => (|cell| throughput(cell, RateUnit::Bytes), |cell| each_way(cell, RateUnit::Bytes)),
+        RateUnit::Bits => (|cell| throughput(cell, RateUnit::Bits), |cell| each_way(cell, RateUnit::Bits)),
+    };
     let columns = [
         column(true, text("source", 0), source),
         column(any(|cell| cell.far.is_some()), text("peer", 5), peer),
@@ -93,10 +97,10 @@ fn columns(cells: &[Cell]) -> Vec<CellColumn> {
         column(true, text("path", 1), path),
         column(true, number("p50", 0), |cell| or_dash(latency(cell, |latency| latency.p50))),
         column(true, number("p99", 3), |cell| or_dash(p99(cell))),
-        column(true, number("throughput", 0), throughput),
+        column(true, number("throughput", 0), throughput_text),
         column(any(|cell| cell.ceiling.is_some()), number("of ceiling", 3), |cell| or_dash(of_ceiling(cell))),
         column(any(|cell| spread(cell).is_some()), number("spread", 2), |cell| or_dash(spread(cell))),
-        column(any(|cell| cell.bidirectional), number("each way", 4), each_way),
+        column(any(|cell| cell.bidirectional), number("each way", 4), each_way_text),
         column(true, number("verified", 4), |cell| or_dash(cell.measured.verified_bytes.map(units::bytes))),
         column(true, text("outcome", 0), |cell| outcome(cell).to_owned()),
     ];
@@ -197,9 +201,9 @@ pub(super) fn p99(cell: &Cell) -> Option<String> {
     latency(cell, |latency| latency.p99).filter(|_| cell.measured.iterations.is_some_and(|samples| samples >= 100))
 }
 
-pub(super) fn throughput(cell: &Cell) -> String {
+pub(super) fn throughput(cell: &Cell, unit: RateUnit) -> String {
     let sum = if cell.bidirectional { " sum" } else { "" };
-    or_dash(cell.measured.throughput_bytes_per_s.map(|rate| units::bytes_per_second(rate) + sum))
+    or_dash(cell.measured.throughput_bytes_per_s.map(|rate| unit.rate(rate) + sum))
 }
 
 fn offered(cell: &Cell) -> String {
@@ -221,9 +225,9 @@ fn spread(cell: &Cell) -> Option<String> {
     Some(format!("{:.1} %", (largest - smallest) / shown * 100.0))
 }
 
-fn each_way(cell: &Cell) -> String {
+fn each_way(cell: &Cell, unit: RateUnit) -> String {
     let rates = cell.measured.throughput_each_way_bytes_per_s;
-    or_dash(rates.map(|rates| rates.map(units::bytes_per_second).join(" + ")))
+    or_dash(rates.map(|rates| rates.map(|rate| unit.rate(rate)).join(" + ")))
 }
 
 pub(super) fn outcome(cell: &Cell) -> &'static str {
@@ -261,7 +265,7 @@ pub(super) mod tests {
     }
 
     fn table(cells: &[Cell], width: usize) -> String {
-        render(cells, &CommandLine::default(), width)
+        render(cells, &CommandLine::default(), RateUnit::Bytes, width)
     }
 
     #[test]

@@ -8,11 +8,14 @@ use peerpath_bench::plan::Mode;
 use peerpath_exporter::VfioInterface;
 use peerpath_importers::Op;
 use peerpath_paths::PathName;
+use peerpath_report::units::RateUnit;
 
 use super::help::after_help;
 use super::mechanism::{self, MechanismChoice};
 use super::queue_pairs::QueuePairArguments;
-use super::values::{Cpus, modes, parse_count, parse_cpus, parse_duration, parse_size, paths, whole, words};
+use super::values::{
+    Cpus, modes, parse_count, parse_cpus, parse_duration, parse_size, paths, rate_units, whole, words,
+};
 
 /// Move data between sources and targets, verify and measure it, and save the result.
 #[derive(Debug, Args)]
@@ -149,6 +152,10 @@ pub(in crate::commands) struct RunCommand {
     /// Print each finished cell as one line of JSON, as in result.json, instead of the table
     #[arg(long, help_heading = OUTCOME)]
     pub(super) json: bool,
+    /// Unit of rates on the terminal: bytes (GB/s) or bits (Gb/s). The result is always in bytes per second
+    #[arg(long, value_name = "UNIT", default_value = "bytes", value_parser = rate_units(), hide_possible_values = true,
+          help_heading = OUTCOME)]
+    pub(super) units: RateUnit,
     /// Check the plan and the devices, print the number of cells and the maximum time of all measurements together, and exit
     #[arg(long, help_heading = OUTCOME)]
     pub(super) dry_run: bool,

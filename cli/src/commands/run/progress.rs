@@ -8,6 +8,7 @@ use peerpath_bench::failure::Failure;
 use peerpath_bench::result::Cell;
 use peerpath_bench::run::Progress;
 use peerpath_paths::printable;
+use peerpath_report::units::RateUnit;
 
 use super::finished;
 use crate::hints::CommandLine;
@@ -31,17 +32,19 @@ pub(super) struct Bar<'a> {
     round: u32,
     /// Whether finished cells are printed as JSON on standard output.
     json: bool,
+    unit: RateUnit,
     file: PathBuf,
     command_line: &'a CommandLine,
 }
 
 impl<'a> Bar<'a> {
     /// A bar for `total` cells with `repeats` repeats each. `json`: also prints each finished cell on standard output.
-    pub(super) fn new(total: usize, repeats: u32, json: bool, command_line: &'a CommandLine) -> Self {
+    pub(super) fn new(total: usize, repeats: u32, json: bool, unit: RateUnit, command_line: &'a CommandLine) -> Self {
         // Printed steps would overwrite the progress bar. The library hides the bar on a terminal that cannot move its cursor.
         let is_shown = !steps::is_verbose() && !steps::is_quiet();
         let bar = if is_shown { ProgressBar::new(total as u64 * u64::from(repeats)) } else { ProgressBar::hidden() };
-        let bar = Self { bar, done: 0, total, skipped: 0, repeats, round: 0, json, file: PathBuf::new(), command_line };
+        let bar =
+            Self { bar, done: 0, total, skipped: 0, repeats, round: 0, json, unit, file: PathBuf::new(), command_line };
         bar.set_style(FIRST);
         bar
     }
@@ -108,7 +111,7 @@ impl Progress for Bar<'_> {
             let _ = self.bar.suspend(|| terminal::print_json_line(cell));
         }
         if !steps::is_quiet() {
-            let line = finished::line(self.done, self.total, cell, terminal::error_width());
+            let line = finished::line(self.done, self.total, cell, self.unit, terminal::error_width());
             self.bar.suspend(|| terminal::note(&line));
         }
     }

@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use peerpath_bench::cpus;
 use peerpath_bench::plan::Mode;
 use peerpath_paths::PathName;
+use peerpath_report::units::RateUnit;
 
 /// Parses a time such as `500ms`, `2s` or `1m`; a number without a unit is in seconds.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -41,6 +42,12 @@ pub(super) fn paths() -> impl TypedValueParser<Value = PathName> {
 pub(super) fn modes() -> impl TypedValueParser<Value = Mode> {
     let named = |name: String| Mode::ALL.into_iter().find(|mode| mode.as_str() == name);
     PossibleValuesParser::new(Mode::ALL.map(Mode::as_str)).map(move |name| named(name).expect("clap checked the name"))
+}
+
+/// Units of rates.
+pub(super) fn rate_units() -> impl TypedValueParser<Value = RateUnit> {
+    PossibleValuesParser::new(["bytes", "bits"])
+        .map(|name| if name == "bits" { RateUnit::Bits } else { RateUnit::Bytes })
 }
 
 /// Parses a number of bytes; K, M and G are powers of 1024.
