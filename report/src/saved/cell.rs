@@ -262,8 +262,8 @@ pub struct SavedCell {
     pub throughput_min_window: Option<f64>,
     /// Operations per second over the whole measured time.
     pub operations_per_s: Option<f64>,
-    /// Ceiling of the path in the direction of the data. `None` in older results, and if the path has no ceiling or its ceiling is
-    /// unknown.
+    /// Ceiling of the path in the direction of the data. `None` in older results, and if the path has no ceiling or its ceiling
+    /// is unknown.
     pub ceiling: Option<SavedCeiling>,
     /// The repeats, in the order in which they ran, at most 1000. Empty in results of format version 1.
     pub repeats: Vec<SavedRepeat>,
