@@ -25,8 +25,8 @@ pub(super) struct Bind {
     /// Functions, e.g. 0000:03:00.0
     #[arg(value_name = "BDF", required = true, value_parser = function)]
     functions: Vec<Bdf>,
-    /// Unbind functions that are in use. A NIC with the default route, the login session or a soft RDMA device in use, and
-    /// a disk with a mounted file system, are never unbound
+    /// Unbind functions that are in use. A NIC with the default route, the login session or a soft RDMA device in use, a
+    /// function with enabled virtual functions, and a drive with a mounted file system, are never unbound
     #[arg(long)]
     force_in_use: bool,
 }
@@ -61,8 +61,9 @@ impl Bind {
 Example:
   peerpath restore
 
-Changes are recorded in a journal in PEERPATH_STATE_DIR, by default /run/peerpath. Functions that a running program uses are \
-skipped.
+Changes are recorded in a journal in PEERPATH_STATE_DIR, by default /run/peerpath. Functions that a running peerpath uses, or that a \
+program has open through VFIO, are skipped. A NIC whose IOMMU domain was changed is unbound briefly, even if it is in use, and its \
+configuration is restored.
 
 Exit status: 0 if every change is reverted or there is none, 3 if a change is skipped, e.g. because a program uses the function, 1 if reverting a \
 change fails, 4 after an I/O error.")]

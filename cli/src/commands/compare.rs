@@ -34,7 +34,7 @@ Each figure (median latency, p99 latency, throughput) has a row with its own ver
 Verdicts follow from the repeats of the cells (`run --repeat`). With two or more results per side, they follow from the medians \
 of the results instead:
   better, worse  the change is larger than the threshold, and significant
-  same           the 90 % confidence interval of the change is within the threshold
+  same           the 90 % confidence interval lies within the threshold
   inconclusive   neither; the table says how many repeats would decide
   incomparable   the other side lacks the cell
 

@@ -41,7 +41,7 @@ pub(super) struct Explain {
     /// Also explain lines of the log that report normal operation
     #[arg(long)]
     all: bool,
-    /// Snapshot of the host that wrote the log, to name its functions  [default: this host for standard input; none for a file]
+    /// Snapshot of the host that wrote the log, also unpacked (a directory with `sys` and `proc`), to name its functions  [default: this host for standard input; none for a file]
     #[arg(long, value_name = "SNAPSHOT.tar.gz|DIR")]
     root: Option<PathBuf>,
     /// Print JSON: an array for an errno, one line per recognized line of a log

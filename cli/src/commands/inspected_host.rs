@@ -13,7 +13,8 @@ use crate::names;
 /// Options of the commands that inspect a host without changing it.
 #[derive(Debug, Args)]
 pub(super) struct InspectOptions {
-    /// Inspect another host: its snapshot, or the output of `lspci -vvvnn` run as root. Repeat the option, or separate files by
+    /// Inspect another host: its snapshot, also unpacked (a directory with `sys` and `proc`), or the output of `lspci -vvvnn` run
+    /// as root. Repeat the option, or separate files by
     /// commas, to join several outputs of lspci (-vvv, -xxxx, -tv) on that host
     #[arg(long, value_name = "SNAPSHOT.tar.gz|LSPCI.txt|DIR")]
     root: Vec<PathBuf>,

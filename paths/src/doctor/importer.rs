@@ -250,7 +250,7 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
             return Verdict::warn(
                 device,
                 "The mainline drivers for software RDMA (rxe, siw) cannot import dma-bufs.",
-                "Use mlx5 or irdma.",
+                "Use mlx5, or irdma on Linux 7.1 or newer.",
             )
             .because(Cause::ImporterNoDmabuf);
         }
@@ -304,20 +304,20 @@ fn driver_of(at: &Context<'_>, function: &Function) -> Vec<Verdict> {
                     "{name} pins the buffer without support for revocation. It can import memory that a GPU driver exports, but \
                      VFIO rejects it as an importer of a BAR."
                 ),
-                "For a BAR that VFIO exports, use mlx5 or irdma, or stage the transfers through host memory.",
+                "For a BAR that VFIO exports, use mlx5, or irdma on Linux 7.1 or newer, or stage the transfers through host memory.",
             )
             .because(Cause::ImporterNotRevocable),
             Some((name, DmaBufSupport::PinnedForever)) => Verdict::fail(
                 device,
                 Cause::ImporterNotRevocable,
                 format!("{name} pins the buffer without support for revocation, and VFIO rejects such importers."),
-                "Use mlx5 or irdma, or stage the transfers through host memory.",
+                "Use mlx5, or irdma on Linux 7.1 or newer, or stage the transfers through host memory.",
             ),
             Some((name, DmaBufSupport::None)) => Verdict::fail(
                 device,
                 Cause::ImporterNoDmabuf,
                 format!("{name} cannot import dma-bufs."),
-                "Use mlx5 or irdma, or stage the transfers through host memory.",
+                "Use mlx5, or irdma on Linux 7.1 or newer, or stage the transfers through host memory.",
             ),
             None => Verdict::unknown(
                 device,

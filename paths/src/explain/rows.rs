@@ -487,7 +487,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::ImporterNoDmabuf,
         "The RDMA driver cannot register dma-bufs, so the kernel rejects the call before it attaches to the buffer.",
-        "Use mlx5 or irdma, or stage the transfers through host memory.",
+        "Use mlx5, or irdma on Linux 7.1 or newer, or stage the transfers through host memory.",
     )
     .when(|facts| facts.support() == Some(DmaBufSupport::None)),
     row(
@@ -530,7 +530,7 @@ pub(super) static ROWS: &[Row] = &[
         Unavailable,
         Cause::ImporterNotRevocable,
         "The RDMA driver pins the buffer without support for revocation, and VFIO rejects such importers.",
-        "Use mlx5 or irdma, or stage the transfers through host memory.",
+        "Use mlx5, or irdma on Linux 7.1 or newer, or stage the transfers through host memory.",
     )
     .when(|facts| facts.support() == Some(DmaBufSupport::PinnedForever)),
     row(
@@ -550,7 +550,7 @@ pub(super) static ROWS: &[Row] = &[
         Cause::ImporterNotP2p,
         "The importing driver cannot register dma-bufs, does not allow peer-to-peer memory, or does not \
          support revocation.",
-        "Use mlx5 or irdma, or stage the transfers through host memory.",
+        "Use mlx5, or irdma on Linux 7.1 or newer, or stage the transfers through host memory.",
     ),
     row(
         Step::RegisterDmaBuf,

@@ -69,6 +69,13 @@ const MODES: [(&str, &str); 4] = [
     ),
 ];
 
+const BASELINES: &str = "
+Baselines:
+  If every source is a BAR and no option selects cells (--op, --mode, --size,
+  --path and so on), the same transfers are also measured with host memory and
+  as staged copies.
+";
+
 const EXPECTATIONS: &str = "\
 Expectations (--expect):
   One table per expectation. Keys that select cells: op, mode, size, source
@@ -110,6 +117,7 @@ pub(super) fn after_help() -> String {
         &IMPORTERS.iter().map(|importer| (importer.usage().form, importer.usage().summary)).collect::<Vec<_>>(),
     );
     text += "  The kind is optional if this host has one device with the name: --to mlx5_0,\n  --to 0000:05:00.0.\n";
+    text += BASELINES;
     text += &format!("\nPaths (--path):\n{}", table(&PATHS));
     text += "  The host is reconfigured for bypass, translated and bus-address if necessary,\n";
     text +=

@@ -39,7 +39,7 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "TARGET", num_args = 1.., value_delimiter = ',', required = true, help_heading = CELLS)]
     pub(super) to: Vec<String>,
     /// Required path, see Paths below. A cell is waived if another path is predicted, and fails if another path is observed  [default: the path of the current host
-    /// configuration]
+    /// configuration; see Baselines below]
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',', value_parser = paths(), hide_possible_values = true,
           help_heading = CELLS)]
     pub(super) path: Vec<PathName>,
@@ -118,9 +118,9 @@ pub(in crate::commands) struct RunCommand {
     #[arg(long, value_name = "N", value_parser = whole::<u32>, conflicts_with = "cpu", help_heading = MEASUREMENT)]
     pub(super) numa_node: Option<u32>,
 
-    /// Unbind functions that are in use. The state, addresses, routes and RDMA links of a NIC are
-    /// restored afterwards; its other settings are lost. A NIC with the default route, the login session or a soft RDMA
-    /// device in use, and a disk with a mounted file system, are never unbound
+    /// Unbind functions that are in use. Names, MTU, addresses, routes and soft-RoCE links of a NIC are restored afterwards; its
+    /// ethtool, tc and sysctl settings are lost. A NIC with the default route, the login session or a soft RDMA device in use, a
+    /// function with enabled virtual functions, and a drive with a mounted file system, are never unbound
     #[arg(long, help_heading = HOST)]
     pub(super) force_in_use: bool,
     /// Blocks of the NVMe drive that may be overwritten, as in --to iommufd:BDF?write=LBA+COUNT; needs exactly one --to. Reads
