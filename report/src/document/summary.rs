@@ -243,10 +243,10 @@ fn main_cells<'a>(pair: &Pair<'a>) -> Vec<&'a SavedCell> {
     [largest("into_source"), largest("out_of_source"), latency].into_iter().flatten().collect()
 }
 
-/// Prefers one direction, one range as the baseline has, large operations, and high rates.
-fn rate_weight(cell: &SavedCell) -> (bool, bool, u64, f64) {
-    let plain = (!cell.bidirectional, describe::range_count(cell) == 1);
-    (plain.0, plain.1, cell.size_bytes.unwrap_or(0), cell.throughput.unwrap_or(0.0))
+/// Prefers one direction, one range as the baseline has, writes and reads over messages, large operations, and high rates.
+fn rate_weight(cell: &SavedCell) -> (bool, bool, bool, u64, f64) {
+    let plain = (!cell.bidirectional, describe::range_count(cell) == 1, cell.op != "send");
+    (plain.0, plain.1, plain.2, cell.size_bytes.unwrap_or(0), cell.throughput.unwrap_or(0.0))
 }
 
 /// Prefers small operations, then the operation that writes into the source, one outstanding operation, and low times.
@@ -350,6 +350,7 @@ mod tests {
                 cells.push(cell(kind, path, "write", size, ("p50", 2000.0 / scale)));
             }
         }
+        cells.push(cell("vfio", "bus-address", "send", 1 << 20, ("rate", 11e9)));
         cells[3]["ceiling"] = serde_json::json!({"bytes_per_s": 12e9, "limited_by": "link a - b"});
         cells[3]["repeats"] = serde_json::json!([{"disturbed": ["the hypervisor took 12 % of the CPU time"]}]);
         let summary = of(&serde_json::Value::Array(cells));
