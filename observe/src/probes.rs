@@ -98,7 +98,14 @@ fn of_calls() -> impl Iterator<Item = Definition> {
         let TimedFunction { symbol, operation, .. } = *function;
         let purpose = Purpose::Call(operation);
         let without = "the trace does not record the duration and errors of this call";
-        let definition = |event, at, arguments: &'static [&'static str]| Definition { event, purpose, at, symbol, arguments, without };
+        let definition = |event, at, arguments: &'static [&'static str]| Definition {
+            event,
+            purpose,
+            at,
+            symbol,
+            arguments,
+            without,
+        };
         let [entry, exit] = function.events();
         [definition(entry, 'p', &[""]), definition(exit, 'r', function.returns.arguments())]
     })

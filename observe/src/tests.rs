@@ -187,7 +187,9 @@ fn ignores_iova_calls_of_other_drivers() {
 #[test]
 fn an_allocation_without_an_iova_has_no_duration() {
     let allocated = |result| {
-        format!("timed_out_dma_iova_try_alloc: (dma_buf_phys_vec_to_sgt+0x9a/0x4b0 <- dma_iova_try_alloc) result={result}")
+        format!(
+            "timed_out_dma_iova_try_alloc: (dma_buf_phys_vec_to_sgt+0x9a/0x4b0 <- dma_iova_try_alloc) result={result}"
+        )
     };
     let times = |result| {
         let events = [STEP, "timed_in_dma_iova_try_alloc: (a)", &allocated(result)];

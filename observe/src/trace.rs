@@ -2,7 +2,7 @@
 
 use crate::calls::{self, Call};
 use crate::operation::DmaBufOp;
-use crate::parse::{Event, Log};
+use crate::parse::{Event, Log, Record};
 
 /// The text of the marker that begins a step.
 pub(crate) const STEP: &str = "step";
@@ -40,7 +40,7 @@ impl Trace {
     /// For each step with a successful call of one operation: the sum of the durations of these calls, in nanoseconds.
     /// [`Recording::begin_step`](crate::Recording::begin_step) begins a step.
     pub fn durations_per_step_ns(&self, operation: DmaBufOp) -> Vec<u64> {
-        let begins_step = |record: &_| matches!(record, crate::parse::Record { event: Event::Marker(text), .. } if text == STEP);
+        let begins_step = |record: &Record| matches!(&record.event, Event::Marker(text) if text == STEP);
         let steps = self.log.records.split(begins_step).skip(1);
         let duration_ns = |records| {
             let calls = calls::pair(records);
