@@ -6,7 +6,7 @@ use std::error::Error;
 use peerpath_exporter::{BarRange, Origin, SourceKind};
 use peerpath_importers::DeviceInfo;
 use peerpath_observe::{
-    DmaBufOp, Expected, FaultWatch, Memory, Observation, ObserveError, Observer, ObserverOptions, ProbeSet,
+    DmaBufOp, Expected, FaultWatch, Memory, Observation, ObserveError, Observer, ObserverOptions, ProbeSet, Trace,
 };
 use peerpath_paths::ceiling::PathHops;
 use peerpath_paths::{
@@ -183,25 +183,31 @@ impl Routes {
         done
     }
 
-    /// Runs `registrations`. Returns the durations of all kernel calls of one kind during this time, in nanoseconds.
+    /// Runs `registration` `count` times and traces one kind of kernel call. Each registration is one step of the trace.
     ///
     /// # Errors
-    /// `registrations` fails. `Ok(Err)` if the kernel calls cannot be traced.
-    pub fn timed<E>(
+    /// `registration` fails. `Ok(Err)` if the kernel calls cannot be traced.
+    pub fn traced<E>(
         &mut self,
         kind: DmaBufOp,
-        registrations: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Result<Vec<u64>, Failure>, E> {
+        count: u64,
+        mut registration: impl FnMut() -> Result<(), E>,
+    ) -> Result<Result<Trace, Failure>, E> {
         let trace_session = match &mut self.observer {
-            Ok(observer) => observer.begin(ProbeSet::Calls),
+            Ok(observer) => observer.begin(ProbeSet::Call(kind)),
             Err(unobservable) => return Ok(Err(Failure::of(unobservable))),
         };
         let trace_session = match trace_session {
             Ok(session) => session,
             Err(unobservable) => return Ok(Err(Failure::of(&unobservable))),
         };
-        registrations()?;
-        Ok(trace_session.end().map(|trace| trace.durations_ns(kind)).map_err(|unobservable| Failure::of(&unobservable)))
+        for _ in 0..count {
+            if let Err(unobservable) = trace_session.begin_step() {
+                return Ok(Err(Failure::of(&unobservable)));
+            }
+            registration()?;
+        }
+        Ok(trace_session.end().map_err(|unobservable| Failure::of(&unobservable)))
     }
 
     /// Returns the IOMMU faults that may concern these functions and that the kernel logged since the last call. Adds their

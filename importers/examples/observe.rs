@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use peerpath_exporter::{Exporter, OpenOptions, Source};
-use peerpath_importers::{QueuePairOptions, parse_target};
+use peerpath_exporter::{Buffer, Exporter, OpenOptions, Source};
+use peerpath_importers::{Device, QueuePairOptions, parse_target};
 use peerpath_observe::{DmaBufOp, Expected, FaultWatch, Memory, Observer, ObserverOptions, ProbeSet, remove_stale};
 use peerpath_paths::{Explained, Topology, Tree};
 
@@ -69,6 +69,7 @@ fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
         for kind in [DmaBufOp::Attach, DmaBufOp::Pin, DmaBufOp::Map, DmaBufOp::Unmap, DmaBufOp::Detach] {
             println!("{kind}: {:?} ns", trace.durations_ns(kind));
         }
+        print_cost_of_probes(&device, &buffer, &mut observer)?;
     }
     drop(observer);
     println!(
@@ -76,6 +77,38 @@ fn run(target: &str, source: &str) -> Result<(), Box<dyn Error>> {
         faults.faults()?,
         remove_stale(Path::new("/")).map_err(explained)?
     );
+    Ok(())
+}
+
+/// Prints the shortest and the median `map` with no probes but its own, and with those of one part, which a second observer
+/// enables. The difference is the cost of the part's probes: entry and return, once per call.
+fn print_cost_of_probes(
+    device: &Arc<dyn Device>,
+    buffer: &Arc<Buffer>,
+    observer: &mut Observer,
+) -> Result<(), Box<dyn Error>> {
+    let parts = [None, Some(DmaBufOp::Allocate), Some(DmaBufOp::Link), Some(DmaBufOp::Sync)];
+    let mut other = Observer::start(&ObserverOptions::default()).map_err(explained)?;
+    let mut times_ns = parts.map(|_| Vec::new());
+    // In turns, so that a slow phase of the host affects all of them.
+    for _ in 0..20 {
+        for (part, times_ns) in parts.iter().zip(&mut times_ns) {
+            let with = part.map(|part| other.begin(ProbeSet::Call(part))).transpose().map_err(explained)?;
+            let map = observer.begin(ProbeSet::Call(DmaBufOp::Map)).map_err(explained)?;
+            for _ in 0..10 {
+                map.begin_step().map_err(explained)?;
+                Arc::clone(device).register(Arc::clone(buffer)).map_err(explained)?.unregister().map_err(explained)?;
+            }
+            times_ns.extend(map.end().map_err(explained)?.durations_per_step_ns(DmaBufOp::Map));
+            drop(with);
+        }
+    }
+    for (part, times_ns) in parts.iter().zip(&mut times_ns) {
+        times_ns.sort_unstable();
+        let with = part.map_or_else(|| "no other".to_owned(), |part| part.to_string());
+        let (shortest, median) = (times_ns.first(), times_ns.get(times_ns.len() / 2));
+        println!("map with {with} probes: min {shortest:?} ns, median {median:?} ns, {} times", times_ns.len());
+    }
     Ok(())
 }
 

@@ -12,12 +12,20 @@ pub enum Op {
     Attach,
     /// Map the buffer for the device: part of a registration, or the whole registration (iommufd).
     Map,
+    /// Allocate the IOVA of the mapping, as part of `map`.
+    Allocate,
+    /// Link every range of the buffer to the IOVA, as part of `map`.
+    Link,
+    /// Synchronize the IOMMU with the linked ranges, as part of `map`.
+    Sync,
     /// Register the buffer with the device.
     Register,
     /// Unregister the buffer.
     Unregister,
-    /// Unmap the buffer.
+    /// Unmap the buffer: part of the release of a registration, or the whole release (iommufd).
     Unmap,
+    /// Detach the device from the dma-buf, as part of the release.
+    Detach,
     /// Write: an RDMA write transfers into the buffer, an NVMe write out of the buffer.
     Write,
     /// Read: an RDMA read transfers out of the buffer, an NVMe read into the buffer.
@@ -42,13 +50,17 @@ pub enum Op {
 
 impl Op {
     /// All operations.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Export,
         Self::Attach,
         Self::Map,
+        Self::Allocate,
+        Self::Link,
+        Self::Sync,
         Self::Register,
         Self::Unregister,
         Self::Unmap,
+        Self::Detach,
         Self::Write,
         Self::WriteImm,
         Self::Read,
@@ -67,9 +79,13 @@ impl Op {
             Self::Export => "export",
             Self::Attach => "attach",
             Self::Map => "map",
+            Self::Allocate => "allocate",
+            Self::Link => "link",
+            Self::Sync => "sync",
             Self::Register => "register",
             Self::Unregister => "unregister",
             Self::Unmap => "unmap",
+            Self::Detach => "detach",
             Self::Write => "write",
             Self::WriteImm => "write_imm",
             Self::Read => "read",
@@ -129,12 +145,32 @@ pub enum Role {
     Attach,
     /// Mapping of the memory by the kernel, as part of [`crate::Device::register`]. Measured by tracing the kernel.
     Map,
+    /// Allocation of the IOVA, as part of [`Role::Map`]. Measured by tracing the kernel.
+    Allocate,
+    /// Linking of every range to the IOVA, as part of [`Role::Map`]. Measured by tracing the kernel.
+    Link,
+    /// Synchronization of the IOMMU, as part of [`Role::Map`]. Measured by tracing the kernel.
+    Sync,
+    /// Removal of the mapping by the kernel, as part of [`crate::Registration::unregister`]. Measured by tracing the kernel.
+    Unmap,
+    /// Detachment of the device by the kernel, as part of [`crate::Registration::unregister`]. Measured by tracing the kernel.
+    Detach,
     /// Call of [`crate::Device::register`].
     Register,
     /// Call of [`crate::Registration::unregister`].
     Unregister,
     /// Transfer of the data plane.
     Transfer(Direction),
+}
+
+impl Role {
+    /// Whether the step is measured by tracing the kernel.
+    pub fn is_traced(self) -> bool {
+        match self {
+            Self::Attach | Self::Map | Self::Allocate | Self::Link | Self::Sync | Self::Unmap | Self::Detach => true,
+            Self::Export | Self::Register | Self::Unregister | Self::Transfer(_) => false,
+        }
+    }
 }
 
 /// Operation that an importer offers. This struct holds the direction, not [`Op`], because the direction depends on the

@@ -75,8 +75,13 @@ fn ops_are_unique_and_match_their_roles() {
                 // An importer whose registration is only a mapping has the op `map` instead of `register`.
                 Op::Map if place(Op::Register).is_some() => assert_eq!(spec.role, Role::Map),
                 Op::Map => assert_eq!(spec.role, Role::Register),
+                Op::Allocate => assert_eq!(spec.role, Role::Allocate),
+                Op::Link => assert_eq!(spec.role, Role::Link),
+                Op::Sync => assert_eq!(spec.role, Role::Sync),
                 Op::Register => assert_eq!(spec.role, Role::Register),
+                Op::Unmap if place(Op::Unregister).is_some() => assert_eq!(spec.role, Role::Unmap),
                 Op::Unregister | Op::Unmap => assert_eq!(spec.role, Role::Unregister),
+                Op::Detach => assert_eq!(spec.role, Role::Detach),
                 _ => assert!(matches!(spec.role, Role::Transfer(_)), "{}: {}", importer.kind(), spec.op),
             }
         }

@@ -12,7 +12,9 @@ pub struct Call {
     pub thread: u32,
     /// Time from entry to return, in nanoseconds.
     pub duration_ns: u64,
-    /// Errno of a failed call; `None` if the call succeeded.
+    /// Whether the call succeeded.
+    pub succeeded: bool,
+    /// Errno of a failed call; `None` if the call succeeded, or failed without an errno.
     pub errno: Option<i32>,
 }
 
@@ -24,7 +26,7 @@ struct OpenCall {
 }
 
 /// Pairs the entries and returns of each thread. The calls are in the order of their returns. Of nested calls of one operation,
-/// only the outermost counts. An entry or return without its counterpart is ignored: the trace buffer overflowed, or the
+/// only the outermost counts. A call by a function that does not count is ignored. An entry or return without its counterpart is ignored: the trace buffer overflowed, or the
 /// recording began or ended during the call.
 pub(crate) fn pair(records: &[Record]) -> Vec<Call> {
     let mut open: Vec<OpenCall> = Vec::new();
@@ -33,16 +35,16 @@ pub(crate) fn pair(records: &[Record]) -> Vec<Call> {
         let Record { thread, at_ns, .. } = *record;
         match record.event {
             Event::Enter(function) => open.push(OpenCall { function, thread, at_ns }),
-            Event::Return { function, result } => {
+            Event::Return { function, result, counts } => {
                 let matches = |entry: &OpenCall| entry.thread == thread && entry.function.symbol == function.symbol;
                 let Some(index) = open.iter().rposition(matches) else { continue };
                 let entry = open.remove(index);
                 let is_inner =
                     open.iter().any(|outer| outer.thread == thread && outer.function.operation == function.operation);
-                if !is_inner {
+                if counts && !is_inner {
                     let duration_ns = at_ns.saturating_sub(entry.at_ns);
-                    let errno = result.and_then(errno);
-                    calls.push(Call { operation: function.operation, thread, duration_ns, errno });
+                    let (succeeded, errno) = function.returns.outcome(result);
+                    calls.push(Call { operation: function.operation, thread, duration_ns, succeeded, errno });
                 }
             }
             _ => {}
@@ -59,12 +61,13 @@ pub(crate) fn errno(result: i64) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::TIMED;
 
     fn record(thread: u32, at_ns: u64, symbol: &str, returned: Option<i64>) -> Record {
-        let function = TimedFunction::of(symbol).unwrap();
+        let function = TIMED.iter().find(|function| function.symbol == symbol).unwrap();
         let event = match returned {
             None => Event::Enter(function),
-            Some(result) => Event::Return { function, result: Some(result) },
+            Some(result) => Event::Return { function, result: Some(result), counts: true },
         };
         Record { thread, at_ns, event }
     }
@@ -80,7 +83,10 @@ mod tests {
             record(1, 20, map, Some(-0x7777_0000_0000)),
             record(1, 25, unlocked, Some(-0x7777_0000_0000)),
         ]);
-        let expected = |thread, duration_ns, errno| Call { operation: DmaBufOp::Map, thread, duration_ns, errno };
+        let expected = |thread, duration_ns, errno: Option<i32>| {
+            let succeeded = errno.is_none();
+            Call { operation: DmaBufOp::Map, thread, duration_ns, succeeded, errno }
+        };
         assert_eq!(calls, [expected(2, 4, Some(22)), expected(1, 15, None)]);
     }
 
@@ -88,6 +94,18 @@ mod tests {
     fn ignores_a_call_without_entry_or_return() {
         let attach = "dma_buf_dynamic_attach";
         assert_eq!(pair(&[record(1, 10, attach, Some(0)), record(1, 11, attach, None)]), []);
+    }
+
+    #[test]
+    fn an_allocation_that_returns_false_has_failed() {
+        let allocate = "dma_iova_try_alloc";
+        let succeeded = |result| {
+            let calls = pair(&[record(1, 10, allocate, None), record(1, 13, allocate, Some(result))]);
+            assert_eq!((calls.len(), calls[0].operation, calls[0].errno), (1, DmaBufOp::Allocate, None));
+            calls[0].succeeded
+        };
+        assert!(succeeded(1));
+        assert!(!succeeded(0));
     }
 
     #[test]

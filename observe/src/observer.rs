@@ -9,10 +9,11 @@ use peerpath_paths::kernel_rules::KERNEL_RULES;
 
 use crate::calls;
 use crate::error::ObserveError;
+use crate::operation::DmaBufOp;
 use crate::owner::{self, Owner, Removed};
 use crate::parse::{self, Event};
 use crate::probes::{Probes, Purpose};
-use crate::trace::Trace;
+use crate::trace::{self, Trace};
 use crate::trace_instance::Instance;
 use crate::tracefs::{Mounted, Tracefs};
 
@@ -39,6 +40,8 @@ pub enum ProbeSet {
     Path,
     /// Only the probes that show the durations of attach, pin, map, unmap and detach.
     Calls,
+    /// Only the probes of one operation or part. No other probe lengthens its calls.
+    Call(DmaBufOp),
 }
 
 /// Tracepoints that show a mapping. Without them the absence of a mapping event proves nothing.
@@ -191,7 +194,9 @@ impl Observer {
             // Enabling and disabling a probe takes milliseconds, so enable only useful ones.
             (ProbeSet::Path, Purpose::Path) => true,
             (ProbeSet::Path, Purpose::Call(kind)) => kind.is_of_import(),
-            (ProbeSet::Calls, purpose) => matches!(purpose, Purpose::Call(_)),
+            (ProbeSet::Calls, Purpose::Call(kind)) => !kind.is_part_of_map(),
+            (ProbeSet::Call(wanted), Purpose::Call(kind)) => kind == wanted,
+            (ProbeSet::Calls | ProbeSet::Call(_), Purpose::Path) => false,
         };
         for event in observer.probes.events(serves) {
             observer
@@ -211,6 +216,15 @@ pub struct Recording<'a> {
 }
 
 impl Recording<'_> {
+    /// Begins a step, e.g. one registration. [`Trace::durations_per_step_ns`] adds up the calls of each step.
+    ///
+    /// # Errors
+    /// The marker cannot be written to the trace.
+    pub fn begin_step(&self) -> Result<(), ObserveError> {
+        let access = |error| ObserveError::access("cannot write to the trace", error);
+        self.observer.instance.mark(trace::STEP).map_err(access)
+    }
+
     /// Disables the probes and reads the trace.
     ///
     /// # Errors
@@ -230,6 +244,7 @@ impl Recording<'_> {
                 && observer.probes.has("out_dma_buf_dynamic_attach"),
             records_map_type: observer.probes.has("out_pci_p2pdma_map_type"),
             missing_tracepoints: observer.missing_tracepoints.clone(),
+            untimed: observer.probes.untimed().to_vec(),
             missing: observer.missing.clone(),
         })
     }

@@ -5,7 +5,7 @@
 
 use peerpath_paths::Bdf;
 
-use crate::operation::TimedFunction;
+use crate::operation::{End, TimedFunction};
 
 /// An event in a recorded thread.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub(crate) enum Event {
     Ranges(Ranges),
     /// A timed function was entered.
     Enter(&'static TimedFunction),
-    /// A timed function returned.
-    Return { function: &'static TimedFunction, result: Option<i64> },
+    /// A timed function returned. `counts`: it was called by a function whose calls count.
+    Return { function: &'static TimedFunction, result: Option<i64>, counts: bool },
     /// Text that user space wrote to `trace_marker`.
     Marker(String),
 }
@@ -192,11 +192,22 @@ fn event(name: &str, fields: &str) -> Result<Event, NotParsed> {
 }
 
 fn timed(name: &str, fields: &str) -> Option<Event> {
-    if let Some(symbol) = name.strip_prefix("in_") {
-        return TimedFunction::of(symbol).map(Event::Enter);
-    }
-    let function = TimedFunction::of(name.strip_prefix("out_")?)?;
-    Some(Event::Return { function, result: field(fields, "result", |text| text.parse().ok()) })
+    let (function, end) = TimedFunction::of_event(name)?;
+    Some(match end {
+        End::Entry => Event::Enter(function),
+        End::Return => Event::Return {
+            function,
+            result: field(fields, "result", |text| text.parse().ok()),
+            counts: function.caller.is_none_or(|counted| caller(fields) == Some(counted)),
+        },
+    })
+}
+
+/// The caller in a return event: `(CALLER+OFFSET/LENGTH <- FUNCTION)`. The compiler may split a function and append `.part.0` or
+/// the like to the name of a part.
+fn caller(fields: &str) -> Option<&str> {
+    let (symbol, _) = fields.strip_prefix('(')?.split_once(" <- ")?.0.split_once('+')?;
+    symbol.split('.').next()
 }
 
 fn direct_map(fields: &str) -> Option<Event> {

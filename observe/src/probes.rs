@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::operation::{DmaBufOp, TIMED};
+use crate::operation::{DmaBufOp, TIMED, TimedFunction};
 use crate::tracefs::Tracefs;
 
 /// The tracefs file that lists all kprobe events of this kernel. This crate adds and removes its probes one at a time.
@@ -95,21 +95,19 @@ fn of_the_path() -> [Definition; 4] {
 
 fn of_calls() -> impl Iterator<Item = Definition> {
     TIMED.iter().flat_map(|function| {
-        let symbol = function.symbol;
-        let results: &[&str] = match function.result {
-            Some("s64") => &["result=$retval:s64"],
-            Some(_) => &["result=$retval:s32"],
-            None => &[""],
-        };
-        let definition = |name: &str, at, arguments| Definition {
-            event: format!("{name}_{symbol}"),
-            purpose: Purpose::Call(function.operation),
+        let TimedFunction { symbol, operation, .. } = *function;
+        let purpose = Purpose::Call(operation);
+        let without = "the trace does not record the duration and errors of this call";
+        let definition = |event, at, arguments: &'static [&'static str]| Definition {
+            event,
+            purpose,
             at,
             symbol,
             arguments,
-            without: "the trace does not record the duration and errors of this call",
+            without,
         };
-        [definition("in", 'p', &[""]), definition("out", 'r', results)]
+        let [entry, exit] = function.events();
+        [definition(entry, 'p', &[""]), definition(exit, 'r', function.returns.arguments())]
     })
 }
 
@@ -119,19 +117,25 @@ pub(crate) struct Probes {
     group: String,
     installed: Vec<(String, Purpose)>,
     missing: Vec<String>,
+    /// Operations with a function that has no probe, each with the reason as a clause.
+    untimed: Vec<(DmaBufOp, String)>,
 }
 
 impl Probes {
     /// Creates the probes that this kernel accepts, disabled, and records the others as missing.
     pub(crate) fn install(tracefs: &Arc<dyn Tracefs>, group: &str) -> Self {
-        let mut probes =
-            Self { tracefs: Arc::clone(tracefs), group: group.into(), installed: Vec::new(), missing: Vec::new() };
+        let mut probes = Self {
+            tracefs: Arc::clone(tracefs),
+            group: group.into(),
+            installed: Vec::new(),
+            missing: Vec::new(),
+            untimed: Vec::new(),
+        };
         if !tracefs.exists(LIST) {
-            probes.missing.push(
-                "this kernel has no kprobe events (CONFIG_KPROBE_EVENTS): the trace shows neither bus-address paths nor \
-                 durations of attach and map"
-                    .into(),
-            );
+            let reason = "this kernel has no kprobe events (CONFIG_KPROBE_EVENTS)";
+            let consequence = "the trace shows neither bus-address paths nor durations of attach and map";
+            probes.missing.push(format!("{reason}: {consequence}"));
+            probes.untimed.extend(TIMED.iter().map(|function| (function.operation, reason.to_owned())));
             return probes;
         }
         for definition in of_the_path().into_iter().chain(of_calls()) {
@@ -151,7 +155,15 @@ impl Probes {
             }
         }
         let why = rejected.map_or_else(String::new, |error| format!(" ({error})"));
-        self.missing.push(format!("the kernel rejected the probe on {symbol}{why}: {without}"));
+        let rejected = format!("the kernel rejected the probe on {symbol}{why}");
+        match purpose {
+            // A missing part of `map` concerns neither the path nor its errors.
+            Purpose::Call(operation) if operation.is_part_of_map() => {}
+            _ => self.missing.push(format!("{rejected}: {without}")),
+        }
+        if let Purpose::Call(operation) = purpose {
+            self.untimed.push((operation, rejected));
+        }
     }
 
     /// The names of the installed probes whose purpose satisfies `serves`.
@@ -162,6 +174,11 @@ impl Probes {
     /// Whether the kernel accepted the probe with this name.
     pub(crate) fn has(&self, event: &str) -> bool {
         self.installed.iter().any(|(installed, _)| installed == event)
+    }
+
+    /// Operations with a function that has no probe, each with the reason as a clause.
+    pub(crate) fn untimed(&self) -> &[(DmaBufOp, String)] {
+        &self.untimed
     }
 
     /// Consequences of missing probes, one sentence each.

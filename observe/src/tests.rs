@@ -45,6 +45,7 @@ fn trace((text, raw): (&str, &str)) -> Trace {
         records_calls: true,
         records_map_type: true,
         missing_tracepoints: Vec::new(),
+        untimed: Vec::new(),
         missing: Vec::new(),
     }
 }
@@ -137,6 +138,64 @@ fn measures_the_duration_of_calls() {
     assert_eq!(trace.durations_ns(DmaBufOp::Map), [383_381, 59_118]);
     assert_eq!(trace.durations_ns(DmaBufOp::Unmap), [69_663, 88_852]);
     assert_eq!(trace.durations_ns(DmaBufOp::Detach), [13_089, 3_044]);
+}
+
+const STEP: &str = "tracing_mark_write: step";
+const LINK: &str = "timed_in_dma_iova_link: (a)";
+const LINKED: &str = "timed_out_dma_iova_link: (dma_buf_phys_vec_to_sgt+0x1c2/0x4b0 <- dma_iova_link) result=0";
+
+/// A trace of these events, one per line and microsecond.
+fn trace_in_time(events: &[&str]) -> Trace {
+    let line = |(index, event): (usize, &&str)| format!("  <...>-7     [000] .....     1.{index:06}: {event}\n");
+    trace((&events.iter().enumerate().map(line).collect::<String>(), ""))
+}
+
+#[test]
+fn adds_up_the_calls_of_each_registration() {
+    let trace = trace_in_time(&[
+        LINK, LINKED, // Before the first registration.
+        STEP, LINK, LINKED, LINK, LINKED, LINK, LINKED, //
+        STEP, MAP, MAPPED, // Without a call.
+        STEP, LINK, LINKED,
+    ]);
+    assert_eq!(trace.durations_per_step_ns(DmaBufOp::Link), [3000, 1000]);
+    assert_eq!(trace.durations_per_step_ns(DmaBufOp::Map), [1000]);
+    assert_eq!(trace.durations_per_step_ns(DmaBufOp::Sync), [0; 0]);
+    assert_eq!(trace.durations_ns(DmaBufOp::Link).len(), 5);
+}
+
+#[test]
+fn a_call_that_spans_two_registrations_counts_for_neither() {
+    assert_eq!(trace_in_time(&[STEP, LINK, STEP, LINKED]).durations_per_step_ns(DmaBufOp::Link), [0; 0]);
+}
+
+#[test]
+fn ignores_iova_calls_of_other_drivers() {
+    let of = |caller: &str| format!("timed_out_dma_iova_link: ({caller} <- dma_iova_link) result=0");
+    for (caller, counts) in [
+        ("blk_rq_dma_map_iter_start+0x10/0x20", false),
+        ("0xffffffff81234567", false),
+        ("dma_buf_phys_vec_to_sgt_of_another_kind+0x10/0x20", false),
+        ("dma_buf_phys_vec_to_sgt.part.0+0x10/0x20", true),
+        ("dma_buf_phys_vec_to_sgt+0x10/0x20 [dma_buf]", true),
+    ] {
+        let times = trace_in_time(&[STEP, LINK, &of(caller)]).durations_per_step_ns(DmaBufOp::Link);
+        assert_eq!(times.len(), usize::from(counts), "{caller}");
+    }
+}
+
+#[test]
+fn an_allocation_without_an_iova_has_no_duration() {
+    let allocated = |result| {
+        format!(
+            "timed_out_dma_iova_try_alloc: (dma_buf_phys_vec_to_sgt+0x9a/0x4b0 <- dma_iova_try_alloc) result={result}"
+        )
+    };
+    let times = |result| {
+        let events = [STEP, "timed_in_dma_iova_try_alloc: (a)", &allocated(result)];
+        trace_in_time(&events).durations_per_step_ns(DmaBufOp::Allocate)
+    };
+    assert_eq!((times(1), times(0)), (vec![1000], vec![]));
 }
 
 #[test]
@@ -328,6 +387,42 @@ fn recording_calls_enables_no_path_probes() {
     let on = fake.enabled();
     assert!(on.iter().any(|on| on.ends_with("/in_dma_buf_unmap_attachment")));
     assert!(!on.iter().any(|on| on.contains("p2pdma") || on.contains("iova") || on.contains("phys")), "{on:?}");
+}
+
+#[test]
+fn times_one_operation_with_its_own_probes_only() {
+    let fake = kernel(|fake| fake.events = vec![LINK, LINKED]);
+    let mut observer = start(&fake);
+    let enabled = || {
+        let names = fake.enabled();
+        names.iter().map(|name| name.rsplit_once('/').unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let recording = observer.begin(ProbeSet::Call(DmaBufOp::Link)).unwrap();
+    assert_eq!(enabled(), ["timed_in_dma_iova_link", "timed_out_dma_iova_link"]);
+    recording.begin_step().unwrap();
+    let trace = recording.end().unwrap();
+    assert_eq!(trace.durations_per_step_ns(DmaBufOp::Link), [1000]);
+    assert_eq!(trace.why_untimed(DmaBufOp::Link), None);
+    let recording = observer.begin(ProbeSet::Call(DmaBufOp::Detach)).unwrap();
+    assert_eq!(enabled(), ["in_dma_buf_detach", "out_dma_buf_detach"]);
+    drop(recording);
+    // The probes of the path are on the same functions and have other names.
+    let _recording = observer.begin(ProbeSet::Path).unwrap();
+    assert!(enabled().iter().all(|name| !name.starts_with("timed_")), "{:?}", enabled());
+}
+
+#[test]
+fn states_why_a_part_of_map_is_not_timed() {
+    let fake = kernel(|fake| fake.rejects = vec!["dma_iova_sync"]);
+    let mut observer = start(&fake);
+    assert_eq!(observer.missing(), [] as [String; 0], "the path does not depend on it");
+    let trace = observer.begin(ProbeSet::Call(DmaBufOp::Sync)).unwrap().end().unwrap();
+    assert!(trace.why_untimed(DmaBufOp::Sync).is_some_and(|why| why.contains("rejected the probe on dma_iova_sync")));
+    assert_eq!(trace.why_untimed(DmaBufOp::Link), None);
+
+    let fake = kernel(|fake| fake.without_kprobes = true);
+    let trace = start(&fake).begin(ProbeSet::Call(DmaBufOp::Unmap)).unwrap().end().unwrap();
+    assert!(trace.why_untimed(DmaBufOp::Unmap).is_some_and(|why| why.contains("CONFIG_KPROBE_EVENTS")));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The events of one recording.
 
-use crate::calls::Call;
+use crate::calls::{self, Call};
 use crate::operation::DmaBufOp;
-use crate::parse::Log;
+use crate::parse::{Event, Log, Record};
+
+/// The text of the marker that begins a step.
+pub(crate) const STEP: &str = "step";
 
 /// The events between [`Observer::begin`](crate::Observer::begin) and [`Recording::end`](crate::Recording::end). The default
 /// is a trace without events and without probes.
@@ -16,6 +19,8 @@ pub struct Trace {
     pub(crate) records_map_type: bool,
     /// Tracepoints of mappings that this kernel lacks. Without them the absence of a mapping event proves nothing.
     pub(crate) missing_tracepoints: Vec<String>,
+    /// Operations with a function that has no probe, each with the reason as a clause.
+    pub(crate) untimed: Vec<(DmaBufOp, String)>,
     /// Everything that this kernel does not report, one sentence each.
     pub(crate) missing: Vec<String>,
 }
@@ -28,8 +33,26 @@ impl Trace {
 
     /// Durations of the successful calls of one operation, in nanoseconds.
     pub fn durations_ns(&self, operation: DmaBufOp) -> Vec<u64> {
-        let succeeded = self.calls.iter().filter(|call| call.operation == operation && call.errno.is_none());
+        let succeeded = self.calls.iter().filter(|call| call.operation == operation && call.succeeded);
         succeeded.map(|call| call.duration_ns).collect()
+    }
+
+    /// For each step with a successful call of one operation: the sum of the durations of these calls, in nanoseconds.
+    /// [`Recording::begin_step`](crate::Recording::begin_step) begins a step.
+    pub fn durations_per_step_ns(&self, operation: DmaBufOp) -> Vec<u64> {
+        let begins_step = |record: &Record| matches!(&record.event, Event::Marker(text) if text == STEP);
+        let steps = self.log.records.split(begins_step).skip(1);
+        let duration_ns = |records| {
+            let calls = calls::pair(records);
+            let succeeded = calls.iter().filter(|call| call.operation == operation && call.succeeded);
+            succeeded.map(|call| call.duration_ns).reduce(u64::saturating_add)
+        };
+        steps.filter_map(duration_ns).collect()
+    }
+
+    /// The reason why the trace may lack calls of an operation, as a clause. `None` if the kernel accepted every probe of it.
+    pub fn why_untimed(&self, operation: DmaBufOp) -> Option<&str> {
+        self.untimed.iter().find(|(untimed, _)| *untimed == operation).map(|(_, why)| why.as_str())
     }
 
     /// Resolution of the timestamps in nanoseconds: 1, or 1000 if the kernel prints no raw timestamps.

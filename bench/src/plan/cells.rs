@@ -82,7 +82,7 @@ fn transfers(spec: Option<OpSpec>) -> bool {
 
 /// Whether the operation is timed by tracing the kernel. The trace does not distinguish threads, so such a cell has one thread.
 fn is_traced(spec: Option<OpSpec>) -> bool {
-    spec.is_some_and(|spec| matches!(spec.role, Role::Attach | Role::Map))
+    spec.is_some_and(|spec| spec.role.is_traced())
 }
 
 impl Plan {

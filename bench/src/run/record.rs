@@ -21,7 +21,7 @@ pub(super) fn cell(
     let direction = spec.spec.and_then(|spec| match spec.role {
         Role::Transfer(Direction::IntoSource) => Some("into_source"),
         Role::Transfer(Direction::OutOfSource) => Some("out_of_source"),
-        Role::Export | Role::Attach | Role::Map | Role::Register | Role::Unregister => None,
+        _ => None,
     });
     let (figures, outcome, cause, reason, remedy) = match figures {
         Ok(figures) => (figures, Outcome::Passed, None, None, None),

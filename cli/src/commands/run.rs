@@ -153,7 +153,18 @@ impl RunCommand {
                 "omit --path staged, or run it on the other host without --peer",
             ));
         }
-        let on_one_host = [Op::Export, Op::Attach, Op::Map, Op::Register, Op::Unregister, Op::Unmap];
+        let on_one_host = [
+            Op::Export,
+            Op::Attach,
+            Op::Map,
+            Op::Allocate,
+            Op::Link,
+            Op::Sync,
+            Op::Register,
+            Op::Unregister,
+            Op::Unmap,
+            Op::Detach,
+        ];
         if let Some(op) = self.op.iter().find(|op| on_one_host.contains(op)) {
             return Err(Failure::bad_input(
                 format!("cannot run {op} with --peer"),

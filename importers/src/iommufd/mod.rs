@@ -32,6 +32,7 @@ pub struct Iommufd;
 
 static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "export the source as a dma-buf" },
+    OpSpec { op: Op::Attach, role: Role::Attach, summary: "attach iommufd to the dma-buf, as part of map" },
     OpSpec { op: Op::Map, role: Role::Register, summary: "map the buffer into the function's address space" },
     OpSpec {
         op: Op::Read,
@@ -44,6 +45,7 @@ static OPS: &[OpSpec] = &[
         summary: "an NVMe drive writes the buffer to the blocks that may be overwritten",
     },
     OpSpec { op: Op::Unmap, role: Role::Unregister, summary: "unmap the buffer" },
+    OpSpec { op: Op::Detach, role: Role::Detach, summary: "detach iommufd from the dma-buf, as part of unmap" },
 ];
 
 impl Importer for Iommufd {

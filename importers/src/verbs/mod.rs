@@ -41,6 +41,13 @@ static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Export, role: Role::Export, summary: "export the source as a dma-buf" },
     OpSpec { op: Op::Attach, role: Role::Attach, summary: "attach the NIC to the dma-buf, as part of register" },
     OpSpec { op: Op::Map, role: Role::Map, summary: "map the dma-buf for the NIC, as part of register" },
+    OpSpec { op: Op::Allocate, role: Role::Allocate, summary: "allocate the IOVA of the mapping, as part of map" },
+    OpSpec {
+        op: Op::Link,
+        role: Role::Link,
+        summary: "link the ranges to the IOVA (sum of the calls), as part of map",
+    },
+    OpSpec { op: Op::Sync, role: Role::Sync, summary: "synchronize the IOMMU with the linked ranges, as part of map" },
     OpSpec { op: Op::Register, role: Role::Register, summary: "register the buffer as a memory region" },
     OpSpec {
         op: Op::Write,
@@ -73,6 +80,8 @@ static OPS: &[OpSpec] = &[
         summary: "replace 8 bytes of the buffer if they have the expected value, and return the previous value",
     },
     OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "unregister the buffer" },
+    OpSpec { op: Op::Unmap, role: Role::Unmap, summary: "unmap the dma-buf, as part of unregister" },
+    OpSpec { op: Op::Detach, role: Role::Detach, summary: "detach the NIC from the dma-buf, as part of unregister" },
 ];
 
 impl Importer for Verbs {

@@ -490,6 +490,13 @@ fn map_cost() -> Result<(), Failed> {
             return Err(format!("expected 50 iterations and a latency: {cell:#}").into());
         }
     }
+    let steps = tempfile::tempdir()?;
+    run(&format!(
+        "run --from {EXPORTER}:2 --to iommufd:{NVME} --op attach,detach --size 1M --iterations 20 --out {}",
+        steps.path().display()
+    ))?
+    .expect(0)?;
+    all_passed(&crate::command::result(steps.path())?, 2)?;
     // Print peerpath's overhead without checking it, because the clock is emulated.
     let overhead = run_program(&ioas_overhead(), &format!("{EXPORTER}:2 {NVME}"))?.expect(0)?;
     println!("{}", overhead.stdout);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::Case;
 use crate::command::{all_passed, cells, result, run};
-use crate::functions::EXPORTER;
+use crate::functions::{EXPORTER, SWITCH_EXPORTER};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -14,6 +14,12 @@ pub(crate) fn cases() -> Vec<Case> {
         Case { name: "one_mr_per_range_works_without_the_kernel_fix", scenarios: &["default"], run: per_range },
         Case { name: "sweeps_the_number_of_ranges", scenarios: &["bypass"], run: by_number },
         Case { name: "fixed_kernel_maps_many_ranges", scenarios: &["multirange"], run: corrected },
+        Case {
+            name: "times_the_parts_of_map_and_the_release",
+            scenarios: &["default", "multirange"],
+            run: parts_and_release,
+        },
+        Case { name: "waives_the_parts_of_map_without_an_iova", scenarios: &["bypass"], run: without_iova },
         Case { name: "reports_ranges_that_do_not_fit", scenarios: &["bypass"], run: misfits },
     ]
 }
@@ -142,6 +148,72 @@ fn corrected() -> Result<(), Failed> {
     }
     let most = cells(&moved).iter().map(ranges).max();
     if most == Some(512) { Ok(()) } else { Err(format!("expected 512 ranges, found {most:?}").into()) }
+}
+
+/// The time of a cell's fastest registration, in nanoseconds. Fails unless the cell passed on a translated path and timed
+/// `registrations`.
+fn fastest_ns(cell: &Value, registrations: u64) -> Result<u64, Failed> {
+    holds(
+        cell,
+        &[
+            ("/outcome", "passed".into()),
+            ("/path/observed", "host-bridge-translated".into()),
+            ("/iterations", registrations.into()),
+        ],
+    )?;
+    cell["latency_ns"]["min"].as_u64().filter(|min| *min > 0).ok_or_else(|| format!("no time: {cell:#}").into())
+}
+
+fn parts_and_release() -> Result<(), Failed> {
+    let is_fixed = std::env::var("PEERPATH_LAB_GUEST").is_ok_and(|scenario| scenario == "multirange");
+    // The kernel of the scenario `default` cannot map several ranges on a translated path.
+    let ranges: &[usize] = if is_fixed { &[1, 8, 512] } else { &[1] };
+    let numbers: String = ranges.iter().map(|count| format!(" --ranges {count}")).collect();
+    let ops = ["attach", "map", "allocate", "link", "sync", "unmap", "detach"];
+    let result = ran(&format!("{numbers} --op {} --size 2M --iterations 12", ops.join(",")), 0)?;
+    all_passed(&result, ops.len() * ranges.len())?;
+    let time_of = |op: &str, count: usize| {
+        let cell = cells(&result).iter().find(|cell| cell["op"] == op && self::ranges(cell) == count);
+        fastest_ns(cell.ok_or(format!("no cell of {op} with {count} ranges"))?, 12)
+    };
+    for &count in ranges {
+        for op in ops {
+            let times = [time_of(op, count)?, time_of("map", count)?];
+            // A part has its own probes within its time, and `map` does not contain them.
+            if matches!(op, "allocate" | "sync") && times[0] > times[1] {
+                return Err(format!("{op} of {count} ranges takes longer than map: {times:?}").into());
+            }
+        }
+    }
+    let [few, many] = [ranges[0], ranges[ranges.len() - 1]];
+    if is_fixed && time_of("link", many)? < 10 * time_of("link", few)? {
+        return Err(format!("link of {many} ranges is not the sum of its calls: {result:#}").into());
+    }
+    Ok(())
+}
+
+fn without_iova() -> Result<(), Failed> {
+    for (from, to, path, why) in [
+        (EXPORTER, "rxe0", "host-bridge-bypass", "without translation"),
+        (SWITCH_EXPORTER, "rxe1", "bus-address", "bus addresses"),
+    ] {
+        let out = tempfile::tempdir()?;
+        let folder = out.path().display();
+        run(&format!(
+            "run --from {from}:2 --to verbs:{to} --op map,allocate,link,sync,unmap,detach --size 64K \
+             --iterations 5 --out {folder}"
+        ))?
+        .expect(0)?;
+        for cell in cells(&result(out.path())?) {
+            let is_part = ["allocate", "link", "sync"].iter().any(|op| cell["op"] == *op);
+            let outcome = if is_part { "waived" } else { "passed" };
+            holds(cell, &[("/outcome", outcome.into()), ("/path/observed", path.into())])?;
+            if is_part && !cell["reason"].as_str().is_some_and(|reason| reason.contains(why)) {
+                return Err(format!("expected a reason that contains {why:?}: {cell:#}").into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn misfits() -> Result<(), Failed> {

@@ -1,10 +1,9 @@
-//! Times control operations: export, register, unregister, and the kernel's attach and map calls during a registration.
+//! Times control operations that are one call: export, register and unregister.
 
 use std::sync::Arc;
 
-use peerpath_exporter::{Handle, Origin};
+use peerpath_exporter::Origin;
 use peerpath_importers::Role;
-use peerpath_observe::DmaBufOp;
 use peerpath_paths::Explanation;
 use quanta::Clock;
 
@@ -17,9 +16,6 @@ use super::cell::LocalCell;
 use crate::measure::{self, MeasureError, Recorder, WarmUp};
 use crate::result::CellPath;
 use crate::route::Routes;
-
-/// Number of registrations per trace. The kernel's trace buffer holds their events without losing any.
-const REGISTRATIONS_PER_TRACE: u64 = 100;
 
 /// Times `export`, `register` or `unregister` for a buffer of the cell's size.
 pub(super) fn measure(
@@ -77,62 +73,6 @@ pub(super) fn measure_staging(
     // path to the BAR.
     let figures = measure(LocalCell { exporter: &staging, export: &export, ..cell }, role, routes, path)?;
     Ok(Figures { exported: None, ..figures })
-}
-
-/// Times kernel calls during a registration, with kernel probes.
-pub(super) fn measure_kernel_calls(
-    cell: LocalCell<'_>,
-    kind: DmaBufOp,
-    routes: &mut Routes,
-    path: &mut CellPath,
-) -> Result<Figures, CellError> {
-    let op = cell.spec.op;
-    let buffer = cell.export()?;
-    let registration = cell.register_observed(&buffer, routes, path)?;
-    let figures = Figures {
-        mechanism: Some(registration.mechanism()),
-        exported: Some(buffer.origin().clone()),
-        ..Figures::default()
-    };
-    registration.unregister()?;
-    let why_not = match buffer.handle() {
-        Handle::DmaBuf(_) => None,
-        Handle::DmaBufs(_) => Some("Each range is exported as a separate dma-buf."),
-        Handle::Memory(_) | Handle::GpuNotExported(_) => Some("Only dma-bufs are attached and mapped."),
-    };
-    if let Some(why) = why_not {
-        return Err(CellError::waived(
-            format!("cannot time {op} for this buffer"),
-            Explanation::uncaused(why, "Time `register` instead."),
-        ));
-    }
-    let Context { interrupt, clock, limit, .. } = cell.context;
-    let mut recorder = Recorder::new(clock.clone());
-    let start = clock.raw();
-    while recorder.count() < limit.iterations && clock.delta(start, clock.raw()) < limit.duration {
-        let count = REGISTRATIONS_PER_TRACE.min(limit.iterations - recorder.count());
-        let registrations = || {
-            for _ in 0..count {
-                if interrupt.is_set() {
-                    return Err(MeasureError::Interrupted);
-                }
-                cell.register(cell.export()?)?.unregister()?;
-            }
-            Ok(())
-        };
-        let times = routes.timed(kind, registrations)??;
-        if times.is_empty() {
-            return Err(CellError::waived(
-                format!("cannot find {op} in the trace"),
-                Explanation::uncaused(
-                    "The kernel does not allow a probe on the function that performs it.",
-                    "Time `register` instead, which needs no tracing.",
-                ),
-            ));
-        }
-        times.into_iter().for_each(|time_ns| recorder.record_ns(time_ns));
-    }
-    Ok(Figures { iterations: recorder.count(), latency: recorder.latency(), ..figures })
 }
 
 /// The mechanism of a thread's registrations, and the origin of its exported buffers.

@@ -3,6 +3,7 @@
 mod arrangement;
 mod cell;
 mod control;
+mod kernel_calls;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 
 use peerpath_exporter::{Exporter, Origin, Source};
 use peerpath_importers::{Device, DeviceInfo, Role};
-use peerpath_observe::DmaBufOp;
 use peerpath_paths::{Explanation, Tree};
 
 use super::ceiling;
@@ -229,8 +229,7 @@ fn measure(cell: LocalCell<'_>, routes: &mut Routes, path: &mut CellPath) -> Res
     match op.role {
         Role::Transfer(direction) => transfer::measure(cell, direction, routes, path),
         role if cell.is_staged() => control::measure_staging(cell, role, routes, path),
-        Role::Attach => control::measure_kernel_calls(cell, DmaBufOp::Attach, routes, path),
-        Role::Map => control::measure_kernel_calls(cell, DmaBufOp::Map, routes, path),
+        role if role.is_traced() => kernel_calls::measure(cell, role, routes, path),
         role => control::measure(cell, role, routes, path),
     }
 }

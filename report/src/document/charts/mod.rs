@@ -403,11 +403,16 @@ pub(crate) fn registration(pairs: &[Pair<'_>], labels: &[String]) -> Gallery {
 /// Rank of an operation. The chart of the operation with the highest rank comes first.
 fn rank(op: &str) -> u64 {
     match op {
-        "register" => 6,
-        "map" => 5,
-        "attach" => 4,
-        "export" => 3,
-        "unmap" => 2,
+        "register" => 11,
+        "map" => 10,
+        "allocate" => 9,
+        "link" => 8,
+        "sync" => 7,
+        "attach" => 6,
+        "export" => 5,
+        "unregister" => 4,
+        "unmap" => 3,
+        "detach" => 2,
         _ => 1,
     }
 }
