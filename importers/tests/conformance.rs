@@ -77,6 +77,9 @@ fn ops_are_unique_and_match_their_roles() {
                 Op::Map => assert_eq!(spec.role, Role::Register),
                 Op::Register => assert_eq!(spec.role, Role::Register),
                 Op::Unregister | Op::Unmap => assert_eq!(spec.role, Role::Unregister),
+                Op::RevokeReset | Op::RevokeMemoryOff | Op::RevokeD3 | Op::RevokeHotReset | Op::RevokeClose => {
+                    assert!(matches!(spec.role, Role::Revoke(kind) if kind.op() == spec.op), "{}", spec.op);
+                }
                 _ => assert!(matches!(spec.role, Role::Transfer(_)), "{}: {}", importer.kind(), spec.op),
             }
         }

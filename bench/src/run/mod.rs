@@ -14,6 +14,7 @@ mod path_checks;
 mod record;
 mod remote;
 mod removed;
+mod revocation;
 mod rounds;
 mod server;
 mod threads;

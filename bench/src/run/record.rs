@@ -21,7 +21,7 @@ pub(super) fn cell(
     let direction = spec.spec.and_then(|spec| match spec.role {
         Role::Transfer(Direction::IntoSource) => Some("into_source"),
         Role::Transfer(Direction::OutOfSource) => Some("out_of_source"),
-        Role::Export | Role::Attach | Role::Map | Role::Register | Role::Unregister => None,
+        Role::Export | Role::Attach | Role::Map | Role::Register | Role::Unregister | Role::Revoke(_) => None,
     });
     let (figures, outcome, cause, reason, remedy) = match figures {
         Ok(figures) => (figures, Outcome::Passed, None, None, None),
@@ -47,6 +47,7 @@ pub(super) fn cell(
         throughput_each_way_bytes_per_s: figures.throughput_per_direction,
         throughput_min_window_bytes_per_s: figures.throughput_min_window,
         operations_per_s: figures.operations_per_s,
+        revocation: figures.revocation,
     };
     Cell {
         id: id(leg, spec),

@@ -5,6 +5,7 @@ use peerpath_exporter::{Origin, SourceKind};
 use peerpath_paths::{PathName, printable};
 use peerpath_report::units;
 
+use super::revocations;
 use crate::hints::CommandLine;
 use crate::table::{Column, Table, number, text};
 use crate::text_layout::hanging;
@@ -27,7 +28,11 @@ pub(super) fn render(cells: &[Cell], command_line: &CommandLine, width: usize) -
     } else {
         ""
     };
-    table.render(width) + sum + notes(cells).as_str() + &reasons(cells, command_line, width)
+    table.render(width)
+        + sum
+        + notes(cells).as_str()
+        + &revocations::render(cells, width)
+        + &reasons(cells, command_line, width)
 }
 
 /// What the texts of the columns path and p99 mean, if a cell has them.

@@ -84,12 +84,12 @@ pub(in crate::commands) struct RunCommand {
     /// Seed of that order; the result records it  [default: random]
     #[arg(long, value_name = "N", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) seed: Option<u32>,
-    /// Operations per cell, thread and direction, in all repeats together, e.g. 1000, 10k or 1e6  [default: 1000, or no limit
-    /// with --duration]
+    /// Operations per cell, thread and direction, in all repeats together, e.g. 1000, 10k or 1e6  [default: 1000, or 10 per
+    /// repeat if all operations are revoke_*, or no limit with --duration]
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) iterations: Option<u64>,
     /// Time limit per cell, for all repeats together, e.g. 500ms or 2s. The first limit reached ends the cell  [default: 5s, or
-    /// no limit with --iterations]
+    /// 60s per repeat if all operations are revoke_*, or no limit with --iterations]
     #[arg(long, value_name = "T", value_parser = parse_duration, help_heading = MEASUREMENT)]
     pub(super) duration: Option<Duration>,
     /// Operations per block of the warm-up. The warm-up ends when the medians of three blocks differ by at most 10 %, and at the

@@ -7,17 +7,27 @@ use peerpath_bench::failure::Failure;
 use peerpath_bench::pattern::Pattern;
 use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
 use peerpath_importers::iommufd::Blocks;
-use peerpath_importers::{Op, Role, Transport};
+use peerpath_importers::{Op, Revocation, Role, Transport};
 use peerpath_paths::Tree;
 
 use super::mechanism::{self, MechanismChoice};
 use super::options::RunCommand;
 use crate::names;
 
+/// Default number of operations per repeat of a run that only revokes. One operation takes as long as a reset.
+const REVOCATIONS_PER_REPEAT: u64 = 10;
+/// Default maximum duration of such a repeat.
+const REVOCATION_LIMIT: Duration = Duration::from_secs(60);
+
 impl RunCommand {
     /// `served`: sources that the peer exports; `None` without a peer. With a peer, `--from` names memory of this host.
     pub(super) fn plan(&self, served: Option<&[String]>) -> Result<Plan, Failure> {
+        let only_revokes = !self.op.is_empty() && self.op.iter().all(|op| Revocation::of(*op).is_some());
         let (iterations, duration) = match (self.iterations, self.duration) {
+            (None, None) if only_revokes => {
+                let repeats = self.repeat.max(1);
+                (Some(REVOCATIONS_PER_REPEAT * u64::from(repeats)), Some(REVOCATION_LIMIT * repeats))
+            }
             (None, None) => (Some(1000), Some(Duration::from_secs(5))),
             given => given,
         };
