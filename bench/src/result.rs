@@ -415,6 +415,54 @@ pub struct Measurement {
     /// What disturbed the measurement, one sentence each ([`crate::disturbance`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disturbed: Vec<String>,
+    /// Revocations of the memory. Only for the operations `revoke_*`; `latency_ns` is then the distribution of the time from the start
+    /// of the call that revokes the memory until transfers of both directions have failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
+}
+
+/// What an importer saw when the exporter revoked its memory, over all operations of a repeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// `reset`, `memory_off`, `d3`, `hot_reset` or `close`.
+    pub kind: String,
+    /// Number of outstanding writes, and of outstanding reads, during the revocation.
+    pub outstanding_each_way: u32,
+    /// Time from the start of the call to the post of the last transfer that succeeded: the lower bound of the time until the memory
+    /// was unreachable, whose upper bound is `latency_ns`. 0 if that transfer was posted before the call.
+    pub last_access_ns: Spread,
+    /// Duration of the call that revokes the memory.
+    pub call_ns: Spread,
+    /// Duration of the call, of making the memory usable (memory decoding on, D0, or open), and of a new export, registration, write
+    /// and read with verification.
+    pub usable_again_ns: Spread,
+    /// Number of operations per completion status of the first failed write; `none` if no write failed.
+    pub write_statuses: BTreeMap<String, u64>,
+    /// Number of operations per completion status of the first failed read; `none` if no read failed.
+    pub read_statuses: BTreeMap<String, u64>,
+    /// Number of operations after which the old registration reached the memory again without a new one, as a driver with on-demand
+    /// paging permits.
+    pub resumed_operations: u64,
+    /// Bytes that the importer wrote to revoked memory, or read from it. A cell that passed has none.
+    pub stale_bytes: u64,
+}
+
+/// Minimum, median and maximum of a few values. If their number is even, the median is the lower of the two in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the statistics")]
+pub struct Spread {
+    pub min: u64,
+    pub p50: u64,
+    pub max: u64,
+}
+
+impl Spread {
+    /// Summarizes values. `None` without values.
+    pub fn of(mut values: Vec<u64>) -> Option<Self> {
+        values.sort_unstable();
+        let p50 = values.get(values.len().checked_sub(1)? / 2).copied()?;
+        Some(Self { min: values.first().copied()?, p50, max: values.last().copied()? })
+    }
 }
 
 impl Measurement {

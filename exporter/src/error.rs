@@ -214,6 +214,37 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The function has no power management capability.
+    #[error("cannot change the power state of {bdf}: the function has no power management capability")]
+    NoPowerManagement {
+        /// PCI address of the function.
+        bdf: Bdf,
+    },
+    /// The function did not enter a power state.
+    #[error("cannot put {bdf} into {state}: the function stays in another power state")]
+    PowerState {
+        /// PCI address of the function.
+        bdf: Bdf,
+        /// The requested power state.
+        state: &'static str,
+    },
+    /// Neither the bus nor the slot of the function can be reset.
+    #[error("cannot hot-reset {bdf}: the kernel cannot reset its bus or slot")]
+    NoHotReset {
+        /// PCI address of the function.
+        bdf: Bdf,
+        /// Error of the query.
+        #[source]
+        source: io::Error,
+    },
+    /// A hot reset of the function would also reset other functions.
+    #[error("cannot hot-reset {bdf}: the reset would affect other functions")]
+    SharedHotReset {
+        /// PCI address of the function.
+        bdf: Bdf,
+        /// The other functions.
+        others: Vec<Bdf>,
+    },
     /// The kernel or the driver does not support exporting dma-bufs.
     #[error("cannot export BARs of {bdf} as dma-bufs")]
     ExportUnsupported {

@@ -87,6 +87,12 @@ pub trait Exporter: Send + Sync {
     fn removal(&self) -> Option<&Removal> {
         None
     }
+
+    /// Returns the function whose BAR the memory is, if this process has the function open through VFIO, e.g. to reset it. `None`
+    /// for other memory.
+    fn function(&self) -> Option<&Arc<vfio::Device>> {
+        None
+    }
 }
 
 /// Distribution of the ranges of a buffer over dma-bufs.

@@ -78,7 +78,7 @@ pub use endpoint::{ConnectedEnd, EndSettings, Endpoint, PortAddress, QueuePairEn
 pub use error::Error;
 pub use importer::{Availability, Capabilities, Discovered, Importer, Usage};
 pub use loopback::{Loopback, LoopbackError, Pending, PendingRead};
-pub use op::{Direction, MechanismSpec, Op, OpSpec, ParseOpError, Role};
+pub use op::{Direction, MechanismSpec, Op, OpSpec, ParseOpError, Revocation, Role};
 pub use queue_pair_options::{ParseTransportError, QueuePairOptions, Transport};
 pub use target::{ParseTargetError, parse_target, parse_target_among, targets_named};
 

@@ -46,11 +46,21 @@ pub enum Op {
     KernelStore,
     /// Loads of a GPU kernel from the buffer.
     KernelLoad,
+    /// Reset the function of the source while transfers are under way.
+    RevokeReset,
+    /// Turn memory decoding of the function off while transfers are under way.
+    RevokeMemoryOff,
+    /// Put the function into D3hot while transfers are under way.
+    RevokeD3,
+    /// Hot-reset the function (its bus or slot) while transfers are under way.
+    RevokeHotReset,
+    /// Close the function while transfers are under way.
+    RevokeClose,
 }
 
 impl Op {
     /// All operations.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 25] = [
         Self::Export,
         Self::Attach,
         Self::Map,
@@ -71,6 +81,11 @@ impl Op {
         Self::CopyOut,
         Self::KernelStore,
         Self::KernelLoad,
+        Self::RevokeReset,
+        Self::RevokeMemoryOff,
+        Self::RevokeD3,
+        Self::RevokeHotReset,
+        Self::RevokeClose,
     ];
 
     /// Name in text and in results.
@@ -96,6 +111,11 @@ impl Op {
             Self::CopyOut => "copy_out",
             Self::KernelStore => "kernel_store",
             Self::KernelLoad => "kernel_load",
+            Self::RevokeReset => "revoke_reset",
+            Self::RevokeMemoryOff => "revoke_memory_off",
+            Self::RevokeD3 => "revoke_d3",
+            Self::RevokeHotReset => "revoke_hot_reset",
+            Self::RevokeClose => "revoke_close",
         }
     }
 
@@ -136,6 +156,58 @@ pub enum Direction {
     OutOfSource,
 }
 
+/// Call by which the exporter revokes its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Revocation {
+    /// Reset of the function by VFIO: a function-level reset, or another method that resets this function alone.
+    Reset,
+    /// Memory decoding off, in the command register.
+    MemoryOff,
+    /// Power state D3hot.
+    D3,
+    /// Reset of the function's bus or slot.
+    HotReset,
+    /// Close of the function by the exporting process.
+    Close,
+}
+
+impl Revocation {
+    /// All kinds of revocation.
+    pub const ALL: [Self; 5] = [Self::Reset, Self::MemoryOff, Self::D3, Self::HotReset, Self::Close];
+
+    /// Name in text and in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::MemoryOff => "memory_off",
+            Self::D3 => "d3",
+            Self::HotReset => "hot_reset",
+            Self::Close => "close",
+        }
+    }
+
+    /// The operation that measures this kind of revocation.
+    pub fn op(self) -> Op {
+        match self {
+            Self::Reset => Op::RevokeReset,
+            Self::MemoryOff => Op::RevokeMemoryOff,
+            Self::D3 => Op::RevokeD3,
+            Self::HotReset => Op::RevokeHotReset,
+            Self::Close => Op::RevokeClose,
+        }
+    }
+
+    /// The kind of revocation that an operation measures. `None` if it measures none.
+    pub fn of(op: Op) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.op() == op)
+    }
+
+    /// Whether the memory is usable again when the call returns. Otherwise it stays revoked until the exporter undoes the call.
+    pub fn ends_with_the_call(self) -> bool {
+        matches!(self, Self::Reset | Self::HotReset)
+    }
+}
+
 /// Step that an operation measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -161,6 +233,8 @@ pub enum Role {
     Unregister,
     /// Transfer of the data plane.
     Transfer(Direction),
+    /// Revocation of the memory by the exporter, while the data plane transfers.
+    Revoke(Revocation),
 }
 
 impl Role {
@@ -168,7 +242,7 @@ impl Role {
     pub fn is_traced(self) -> bool {
         match self {
             Self::Attach | Self::Map | Self::Allocate | Self::Link | Self::Sync | Self::Unmap | Self::Detach => true,
-            Self::Export | Self::Register | Self::Unregister | Self::Transfer(_) => false,
+            Self::Export | Self::Register | Self::Unregister | Self::Transfer(_) | Self::Revoke(_) => false,
         }
     }
 }

@@ -82,6 +82,9 @@ fn ops_are_unique_and_match_their_roles() {
                 Op::Unmap if place(Op::Unregister).is_some() => assert_eq!(spec.role, Role::Unmap),
                 Op::Unregister | Op::Unmap => assert_eq!(spec.role, Role::Unregister),
                 Op::Detach => assert_eq!(spec.role, Role::Detach),
+                Op::RevokeReset | Op::RevokeMemoryOff | Op::RevokeD3 | Op::RevokeHotReset | Op::RevokeClose => {
+                    assert!(matches!(spec.role, Role::Revoke(kind) if kind.op() == spec.op), "{}", spec.op);
+                }
                 _ => assert!(matches!(spec.role, Role::Transfer(_)), "{}: {}", importer.kind(), spec.op),
             }
         }

@@ -43,6 +43,8 @@ causes! {
     AtomicsRefused = "atomics-refused",
     /// The exporter revoked the memory: reset, memory decoding off, low-power state, or close.
     Revoked = "revoked",
+    /// The importer accessed memory after the exporter revoked it.
+    StaleAccess = "stale-access",
     /// The kernel cannot map a dma-buf of several ranges in a translated domain (Linux 6.19 to 7.3).
     MultiRangeDefect = "multi-range-defect",
     /// The importer maps dma-bufs of one range only.

@@ -80,9 +80,10 @@ fn transfers(spec: Option<OpSpec>) -> bool {
     spec.is_none_or(|spec| matches!(spec.role, Role::Transfer(_)))
 }
 
-/// Whether the operation is timed by tracing the kernel. The trace does not distinguish threads, so such a cell has one thread.
-fn is_traced(spec: Option<OpSpec>) -> bool {
-    spec.is_some_and(|spec| spec.role.is_traced())
+/// Whether a cell of the operation has one thread: a trace of the kernel does not distinguish threads, and a revocation affects
+/// all of them.
+fn has_one_thread(spec: Option<OpSpec>) -> bool {
+    spec.is_some_and(|spec| spec.role.is_traced() || matches!(spec.role, Role::Revoke(_)))
 }
 
 impl Plan {
@@ -166,7 +167,7 @@ impl Plan {
     /// Adds a cell for each combination of mode, depth, number of queue pairs and number of threads.
     fn expand_modes(&self, cell: CellSpec, cells: &mut Vec<CellSpec>) {
         if !cell.transfers() {
-            let threads = if is_traced(cell.spec) { &[1][..] } else { &self.threads };
+            let threads = if has_one_thread(cell.spec) { &[1][..] } else { &self.threads };
             cells.extend(threads.iter().map(|&threads| CellSpec { threads, ..cell }));
             return;
         }
@@ -197,7 +198,7 @@ impl Plan {
         let of_op = |target: &Target, op: Op| {
             let spec = spec_of(target, op);
             let sizes = if op.is_atomic() { 1 } else { self.sizes_bytes.len() as u64 };
-            let threads = if is_traced(spec) { 1 } else { self.threads.len() as u64 };
+            let threads = if has_one_thread(spec) { 1 } else { self.threads.len() as u64 };
             let queues = (self.qps.len() as u64).saturating_mul(self.depths.len() as u64);
             let rates = self.rates_per_s.len() as u64;
             let of_mode = |mode: &Mode| match mode {

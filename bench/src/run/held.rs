@@ -1,7 +1,7 @@
 //! Opens sources and targets. Before that, locks the function that the source or target uses through VFIO, and binds the
 //! function to vfio-pci if it has no driver.
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use peerpath_exporter::{Exporter, OpenOptions, Source};
@@ -23,6 +23,12 @@ impl<T> Deref for Held<T> {
 
     fn deref(&self) -> &T {
         &self.opened
+    }
+}
+
+impl<T> DerefMut for Held<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.opened
     }
 }
 

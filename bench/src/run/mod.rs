@@ -16,6 +16,7 @@ mod pinning;
 mod record;
 mod remote;
 mod removed;
+mod revocation;
 mod rounds;
 mod server;
 mod threads;

@@ -47,6 +47,7 @@ pub(super) fn cell(
         throughput_each_way_bytes_per_s: figures.throughput_per_direction,
         throughput_min_window_bytes_per_s: figures.throughput_min_window,
         operations_per_s: figures.operations_per_s,
+        revocation: figures.revocation,
         ..Measurement::default()
     };
     Cell {

@@ -11,6 +11,7 @@ mod options;
 mod plan;
 mod progress;
 mod queue_pairs;
+mod revocations;
 mod values;
 
 use std::ffi::OsString;
@@ -29,7 +30,7 @@ use peerpath_bench::route::Routes;
 use peerpath_bench::run::Runner;
 use peerpath_bench::store::{Destination, Existing, RESULT_FILE};
 use peerpath_exporter::OpenOptions;
-use peerpath_importers::Op;
+use peerpath_importers::{Op, Revocation};
 use peerpath_paths::{PathName, Tree};
 use peerpath_report::document::Document;
 
@@ -165,7 +166,8 @@ impl RunCommand {
             Op::Unmap,
             Op::Detach,
         ];
-        if let Some(op) = self.op.iter().find(|op| on_one_host.contains(op)) {
+        let is_on_one_host = |op: &Op| on_one_host.contains(op) || Revocation::of(*op).is_some();
+        if let Some(op) = self.op.iter().find(|op| is_on_one_host(op)) {
             return Err(Failure::bad_input(
                 format!("cannot run {op} with --peer"),
                 "it involves only the host that exports the memory",

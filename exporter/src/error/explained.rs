@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use peerpath_paths::{Cause, Explained, Explanation, Facts, Severity, Step, explain, sentence};
+use peerpath_paths::{Bdf, Cause, Explained, Explanation, Facts, Severity, Step, explain, sentence};
 
 use crate::Error;
 
@@ -32,7 +32,7 @@ impl Explained for Error {
             Self::Export { .. } | Self::OpenDevice { .. } | Self::Reset { .. } => {
                 self.explanation().severity.unwrap_or(Severity::Failed)
             }
-            Self::Removed { .. } => Severity::Failed,
+            Self::Removed { .. } | Self::PowerState { .. } => Severity::Failed,
             Self::Socket { .. } if self.cause().is_none() => Severity::Failed,
             _ => Severity::Unavailable,
         }
@@ -107,6 +107,22 @@ impl Explained for Error {
                 "The function supports no reset method, and a bus reset would affect other functions.",
                 "Use a function that supports a function-level reset.",
             ),
+            Self::NoPowerManagement { .. } => Explanation::uncaused(
+                "Without this capability, no driver can put the function into D3.",
+                "Use a function with power management (`lspci -vv` lists the capability).",
+            ),
+            Self::PowerState { .. } => Explanation::uncaused(
+                "The kernel or the function ignored the change of its power state.",
+                "Look at the kernel log (dmesg).",
+            ),
+            Self::NoHotReset { .. } => Explanation::uncaused(
+                "The function is on a root bus, or a port above it forbids the reset of the bus below.",
+                "Use a function below a port, in a slot of its own.",
+            ),
+            Self::SharedHotReset { others, .. } => Explanation::uncaused(
+                format!("A hot reset resets every function on the bus, also {}.", list(others)),
+                "Use a function that is alone on its bus.",
+            ),
             Self::Reset { source, .. } => by_errno(Step::ResetDevice, source, &Facts::default()),
             Self::ExportUnsupported { source, driver, .. } => {
                 by_errno(Step::Export, source, &Facts { driver: driver.clone(), ..Facts::default() })
@@ -155,6 +171,13 @@ impl Explained for Error {
             ),
         }
     }
+}
+
+/// The first addresses of a list, and the number of the others.
+fn list(functions: &[Bdf]) -> String {
+    let names: Vec<_> = functions.iter().take(4).map(ToString::to_string).collect();
+    let left = functions.len() - names.len();
+    names.join(", ") + &if left > 0 { format!(" and {left} more") } else { String::new() }
 }
 
 fn by_errno(step: Step, source: &io::Error, facts: &Facts) -> Explanation {
@@ -207,7 +230,7 @@ mod tests {
     use super::*;
     use crate::vfio::NotExportable;
     use crate::{BarRange, RangeProblem};
-    use peerpath_paths::{BarIndex, Bdf, GroupError};
+    use peerpath_paths::{BarIndex, GroupError};
 
     fn bdf() -> Bdf {
         "0000:03:00.0".parse().unwrap()
@@ -283,6 +306,10 @@ mod tests {
                 remedy: "Choose another.".to_owned(),
             },
             Error::NoRanges { source_name: "heap".to_owned() },
+            Error::NoPowerManagement { bdf: bdf() },
+            Error::PowerState { bdf: bdf(), state: "D3hot" },
+            Error::NoHotReset { bdf: bdf(), source: errno(libc::ENODEV) },
+            Error::SharedHotReset { bdf: bdf(), others: vec![bdf(); 6] },
             Error::OpenElsewhere { bdf: bdf(), pids: vec![1, 2], source: errno(libc::EBUSY) },
             Error::NotVfioDriver { bdf: bdf(), driver: None },
             Error::NotEnoughMemory { size_bytes: 2, available_bytes: 1 },

@@ -29,6 +29,8 @@ mod raw {
     nix::ioctl_readwrite_bad!(device_get_region_info, number(8), uapi::vfio_region_info);
     nix::ioctl_write_ptr_bad!(device_set_irqs, number(10), u32);
     nix::ioctl_none_bad!(device_reset, number(11));
+    nix::ioctl_readwrite_bad!(device_get_pci_hot_reset_info, number(12), u32);
+    nix::ioctl_write_ptr_bad!(device_pci_hot_reset, number(13), u32);
     nix::ioctl_write_ptr_bad!(device_feature, number(17), u64);
     nix::ioctl_readwrite_bad!(device_bind_iommufd, number(18), uapi::vfio_device_bind_iommufd);
     nix::ioctl_readwrite_bad!(device_attach_iommufd_pt, number(19), uapi::vfio_device_attach_iommufd_pt);
@@ -46,6 +48,9 @@ const _: () = {
     assert!(size_of::<uapi::vfio_region_dma_range>() == 16);
     assert!(size_of::<uapi::vfio_region_info_cap_sparse_mmap>() == 16);
     assert!(size_of::<uapi::vfio_irq_set>() == 20);
+    assert!(size_of::<uapi::vfio_pci_hot_reset_info>() == 4 * HOT_RESET_HEADER_WORDS);
+    assert!(size_of::<uapi::vfio_pci_dependent_device>() == 4 * AFFECTED_WORDS);
+    assert!(size_of::<uapi::vfio_pci_hot_reset>() == 4 * HOT_RESET_HEADER_WORDS);
 };
 
 fn argsz<T>() -> u32 {
@@ -167,6 +172,61 @@ pub(crate) fn reset(device: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the ioctl takes no argument; the fd is open while it is borrowed.
     unsafe { raw::device_reset(device.as_raw_fd()) }?;
     Ok(())
+}
+
+/// Length of `vfio_pci_hot_reset_info` and of `vfio_pci_hot_reset` without their arrays, in words of 32 bits.
+const HOT_RESET_HEADER_WORDS: usize = 3;
+/// Length of `vfio_pci_dependent_device`, in words of 32 bits.
+const AFFECTED_WORDS: usize = 2;
+/// Maximum number of functions of one hot reset that this module accepts: more than the 256 functions of a bus.
+const MOST_AFFECTED: usize = 1024;
+
+/// A function that a hot reset resets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AffectedFunction {
+    pub(crate) segment: u16,
+    pub(crate) bus: u8,
+    pub(crate) devfn: u8,
+}
+
+/// Returns the functions that a hot reset of the device resets (`VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`).
+pub(crate) fn hot_reset_info(device: BorrowedFd<'_>) -> io::Result<Vec<AffectedFunction>> {
+    let bytes = 4 * (HOT_RESET_HEADER_WORDS + MOST_AFFECTED * AFFECTED_WORDS);
+    let mut words = vec![0_u32; bytes / 4];
+    words[0] = u32::try_from(bytes).unwrap_or(u32::MAX);
+    // SAFETY: the kernel reads and writes at most `argsz` bytes, which `words` has, and keeps no pointer.
+    unsafe { raw::device_get_pci_hot_reset_info(device.as_raw_fd(), words.as_mut_ptr()) }?;
+    Ok(affected_functions(&words))
+}
+
+/// Parses a `vfio_pci_hot_reset_info` and its array.
+fn affected_functions(words: &[u32]) -> Vec<AffectedFunction> {
+    let count = words.get(2).map_or(0, |count| *count as usize);
+    let devices = words.get(HOT_RESET_HEADER_WORDS..).unwrap_or_default();
+    let (devices, _) = devices.as_chunks::<AFFECTED_WORDS>();
+    let function = |[_group, address]: &[u32; AFFECTED_WORDS]| {
+        let [segment_low, segment_high, bus, devfn] = address.to_ne_bytes();
+        AffectedFunction { segment: u16::from_ne_bytes([segment_low, segment_high]), bus, devfn }
+    };
+    devices.iter().take(count).map(function).collect()
+}
+
+/// Resets the bus or the slot of a device (`VFIO_DEVICE_PCI_HOT_RESET`). `groups` contains the group of every affected function; it
+/// is empty for a device that was opened through its cdev.
+pub(crate) fn hot_reset(device: BorrowedFd<'_>, groups: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let fds: Vec<RawFd> = groups.iter().map(AsRawFd::as_raw_fd).collect();
+    let request = hot_reset_request(&fds)?;
+    // SAFETY: the kernel reads the header and `count` file descriptors, which `request` has, and keeps no pointer.
+    unsafe { raw::device_pci_hot_reset(device.as_raw_fd(), request.as_ptr()) }?;
+    Ok(())
+}
+
+/// Creates a `vfio_pci_hot_reset`, followed by the file descriptors of the groups. All fields have 32 bits.
+fn hot_reset_request(groups: &[RawFd]) -> io::Result<Vec<u32>> {
+    let too_many = |_| io::Error::from_raw_os_error(libc::E2BIG);
+    let bytes = u32::try_from(4 * (HOT_RESET_HEADER_WORDS + groups.len())).map_err(too_many)?;
+    let count = u32::try_from(groups.len()).map_err(too_many)?;
+    Ok([bytes, 0, count].into_iter().chain(groups.iter().map(|fd| fd.cast_unsigned())).collect())
 }
 
 /// Checks that the kernel and the device's driver support the dma-buf feature. Sets PROBE without GET, so the kernel creates
@@ -296,10 +356,13 @@ mod tests {
 
     #[test]
     fn ioctl_numbers_match_the_kernel() {
-        let numbers = [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 17, 18, 19].map(number);
+        let numbers = [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 13, 17, 18, 19].map(number);
         assert_eq!(
             numbers,
-            [0x3b64, 0x3b65, 0x3b66, 0x3b67, 0x3b68, 0x3b6a, 0x3b6b, 0x3b6c, 0x3b6e, 0x3b6f, 0x3b75, 0x3b76, 0x3b77]
+            [
+                0x3b64, 0x3b65, 0x3b66, 0x3b67, 0x3b68, 0x3b6a, 0x3b6b, 0x3b6c, 0x3b6e, 0x3b6f, 0x3b70, 0x3b71, 0x3b75,
+                0x3b76, 0x3b77
+            ]
         );
     }
 
@@ -313,6 +376,24 @@ mod tests {
         assert_eq!(at(offset_of!(uapi::vfio_irq_set, start)), 0);
         assert_eq!(at(offset_of!(uapi::vfio_irq_set, count)), 1);
         assert_eq!(at(offset_of!(uapi::vfio_irq_set, data)), 7);
+    }
+
+    #[test]
+    fn a_hot_reset_has_the_layout_of_the_structures() {
+        assert_eq!(offset_of!(uapi::vfio_pci_dependent_device, segment), 4);
+        assert_eq!(offset_of!(uapi::vfio_pci_dependent_device, bus), 6);
+        assert_eq!(offset_of!(uapi::vfio_pci_dependent_device, devfn), 7);
+        assert_eq!(offset_of!(uapi::vfio_pci_hot_reset_info, count), 8);
+        let address = |segment: u16, bus, devfn| {
+            let [low, high] = segment.to_ne_bytes();
+            u32::from_ne_bytes([low, high, bus, devfn])
+        };
+        let words = [28, 0, 2, 7, address(0, 1, 0), 8, address(0x1234, 0xab, 0xff), 9, 9];
+        let function = |segment, bus, devfn| AffectedFunction { segment, bus, devfn };
+        assert_eq!(affected_functions(&words), [function(0, 1, 0), function(0x1234, 0xab, 0xff)]);
+        assert_eq!(affected_functions(&[12, 0, 5]), [], "a count that exceeds the array");
+        assert_eq!(hot_reset_request(&[7]).unwrap(), [16, 0, 1, 7]);
+        assert_eq!(hot_reset_request(&[]).unwrap(), [12, 0, 0]);
     }
 
     #[test]

@@ -41,8 +41,8 @@ pub struct Device {
 
 /// Group or iommufd through which the device was opened. Stays open as long as the device.
 #[derive(Debug)]
-enum Parent {
-    Group { _group: Arc<Group> },
+pub(super) enum Parent {
+    Group { group: Arc<Group> },
     Cdev { iommufd: Arc<Iommufd> },
 }
 
@@ -177,9 +177,7 @@ impl Device {
     /// # Errors
     /// [`Error::NoReset`] or [`Error::Reset`].
     pub fn reset(&self) -> Result<(), Error> {
-        if self.flags & uapi::VFIO_DEVICE_FLAGS_RESET == 0 {
-            return Err(Error::NoReset { bdf: self.bdf });
-        }
+        self.require_reset()?;
         sys::reset(self.fd.as_fd()).map_err(|source| Error::Reset { bdf: self.bdf, source })
     }
 
@@ -194,6 +192,15 @@ impl Device {
     /// Returns the removal of the function, which the kernel can request while the device is open.
     pub fn removal(&self) -> &Removal {
         &self.removal
+    }
+
+    /// Whether VFIO knows a way to reset the function.
+    pub(super) fn is_resettable(&self) -> bool {
+        self.flags & uapi::VFIO_DEVICE_FLAGS_RESET != 0
+    }
+
+    pub(super) fn parent(&self) -> &Parent {
+        &self.parent
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -227,7 +234,7 @@ fn open_fd(tree: &Tree, bdf: Bdf, group: IommuGroupId, interface: VfioInterface)
         Ok((fd, Parent::Cdev { iommufd }))
     } else {
         let (fd, group) = group::open(tree, bdf, group)?;
-        Ok((fd, Parent::Group { _group: group }))
+        Ok((fd, Parent::Group { group }))
     }
 }
 

@@ -108,6 +108,10 @@ impl Exporter for VfioExporter {
         Some(self.device.removal())
     }
 
+    fn function(&self) -> Option<&Arc<Device>> {
+        Some(&self.device)
+    }
+
     fn export(&self, length_bytes: u64) -> Result<Arc<Buffer>, Error> {
         check_length(self, length_bytes, page_bytes())?;
         self.export_ranges(&self.origin.front(length_bytes), Packing::OneDmaBuf)

@@ -1,7 +1,7 @@
 //! VFIO group interface: an IOMMU group in a type 1 container.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -48,6 +48,10 @@ fn share(tree: &Tree, bdf: Bdf, number: IommuGroupId) -> Result<Arc<Group>, Erro
 }
 
 impl Group {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     fn open(tree: &Tree, bdf: Bdf, number: IommuGroupId) -> Result<Self, Error> {
         let container_path = Path::new(CONTAINER);
         let group_path = PathBuf::from(format!("/dev/vfio/{number}"));

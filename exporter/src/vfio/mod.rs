@@ -17,6 +17,7 @@ mod group;
 mod memory;
 mod open_devices;
 mod regions;
+mod revoke;
 mod view;
 
 use std::io;
@@ -30,6 +31,7 @@ pub use bars::{NotExportable, bars};
 pub use device::Device;
 pub use export::VfioExporter;
 pub use memory::{DmaMemory, Registers};
+pub use revoke::PowerState;
 
 use crate::Error;
 

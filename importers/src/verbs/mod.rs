@@ -25,7 +25,7 @@ use peerpath_paths::{Explained, Severity, Tree};
 
 use crate::{
     Availability, Capabilities, ConnectedEnd, DataPlane, DataPlaneSettings, DeferredRelease, Direction, Discovered,
-    EndSettings, Importer, Loopback, Op, OpSpec, QueuePairOptions, Role, UnconnectedEnd, Usage,
+    EndSettings, Importer, Loopback, Op, OpSpec, QueuePairOptions, Revocation, Role, UnconnectedEnd, Usage,
 };
 pub use address::AddressError;
 use data_plane::{FarMemory, QueuePairDataPlane};
@@ -82,6 +82,31 @@ static OPS: &[OpSpec] = &[
     OpSpec { op: Op::Unregister, role: Role::Unregister, summary: "unregister the buffer" },
     OpSpec { op: Op::Unmap, role: Role::Unmap, summary: "unmap the dma-buf, as part of unregister" },
     OpSpec { op: Op::Detach, role: Role::Detach, summary: "detach the NIC from the dma-buf, as part of unregister" },
+    OpSpec {
+        op: Op::RevokeReset,
+        role: Role::Revoke(Revocation::Reset),
+        summary: "reset the function of the source during transfers",
+    },
+    OpSpec {
+        op: Op::RevokeMemoryOff,
+        role: Role::Revoke(Revocation::MemoryOff),
+        summary: "turn memory decoding of the function off during transfers",
+    },
+    OpSpec {
+        op: Op::RevokeD3,
+        role: Role::Revoke(Revocation::D3),
+        summary: "put the function into D3hot during transfers",
+    },
+    OpSpec {
+        op: Op::RevokeHotReset,
+        role: Role::Revoke(Revocation::HotReset),
+        summary: "reset the bus of the function during transfers, if the function is alone there",
+    },
+    OpSpec {
+        op: Op::RevokeClose,
+        role: Role::Revoke(Revocation::Close),
+        summary: "close the function during transfers",
+    },
 ];
 
 impl Importer for Verbs {

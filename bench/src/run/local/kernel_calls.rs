@@ -92,7 +92,7 @@ fn traced_call(role: Role) -> Option<DmaBufOp> {
         Role::Sync => DmaBufOp::Sync,
         Role::Unmap => DmaBufOp::Unmap,
         Role::Detach => DmaBufOp::Detach,
-        Role::Export | Role::Register | Role::Unregister | Role::Transfer(_) => return None,
+        Role::Export | Role::Register | Role::Unregister | Role::Transfer(_) | Role::Revoke(_) => return None,
     })
 }
 

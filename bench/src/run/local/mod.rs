@@ -4,6 +4,7 @@ mod arrangement;
 mod cell;
 mod control;
 mod kernel_calls;
+mod revoke;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use crate::plan::Leg;
 use crate::result::{Cell, CellPath};
 use crate::route::Routes;
 use cell::LocalCell;
+use revoke::OpenSource;
 
 /// A leg with its source and target, or the errors from opening them.
 struct LocalLeg<'a> {
@@ -157,7 +159,7 @@ impl LocalLeg<'_> {
     }
 
     /// Runs a repeat of a cell; `None` if it was interrupted.
-    fn run_cell(&self, Repeat { spec, index }: Repeat<'_>, routes: &mut Routes) -> Option<Cell> {
+    fn run_cell(&mut self, Repeat { spec, index }: Repeat<'_>, routes: &mut Routes) -> Option<Cell> {
         let (origin, info) = (&self.origin, self.info.as_ref());
         let export = ExportSpec::of(origin, spec);
         let described_by_peer = matches!(self.leg.source, Source::Socket { .. });
@@ -173,15 +175,24 @@ impl LocalLeg<'_> {
             soft_rdma: info.is_some_and(|info| info.soft_rdma),
         };
         let before = watched.read();
-        let figures = match (&self.exporter, &self.device, &self.host_changes, export) {
+        let exporter = self.exporter.as_mut().map_err(|failure| &*failure);
+        let figures = match (exporter, self.device.as_ref(), self.host_changes.as_ref(), export) {
             (Err(failure), ..) | (_, Err(failure), ..) | (_, _, Err(failure), _) => Err(failure.clone().into()),
             (.., Err(error)) => Err(error.into()),
             (Ok(exporter), Ok(device), Ok(_), Ok(export)) => {
                 let context = Context { limit: self.context.plan.limit(index), ..self.context };
                 let cell = LocalCell { context, exporter: &***exporter, device, spec, export: &export };
-                as_predicted(&path)
+                let figures = as_predicted(&path)
                     .and_then(|()| measure(cell, routes, &mut path))
-                    .and_then(|figures| as_asked(&path, spec, figures))
+                    .and_then(|figures| as_asked(&path, spec, figures));
+                match spec.spec.map(|spec| spec.role) {
+                    Some(Role::Revoke(kind)) => figures.and_then(|figures| {
+                        let (source, open, interrupt) = (self.leg.source, context.open, context.interrupt);
+                        let mut source = OpenSource { kind, exporter: &mut *exporter, source, open, interrupt };
+                        revoke::measure(context, device, spec, &mut source, figures)
+                    }),
+                    _ => figures,
+                }
             }
         };
         let after = watched.read();
@@ -199,9 +210,21 @@ impl LocalLeg<'_> {
         let ceiling = info
             .filter(|_| has_throughput)
             .and_then(|info| ceiling::of(self.context, routes, spec, &origin, ranges, info, &path));
+        let failure = figures.as_ref().err().cloned();
         let mut cell = Cell { ceiling, ..record::cell(self.leg, spec, origin, info, path, figures) };
         cell.note_conditions(|repeat| watched.note(&before, &after, repeat));
+        self.close_for_good(failure);
         Some(cell)
+    }
+
+    /// Fails the remaining cells if a cell closed the function and could not open it again.
+    fn close_for_good(&mut self, failure: Option<Failure>) {
+        let is_closed = |exporter: &Held<Box<dyn Exporter>>| {
+            matches!(self.leg.source, Source::Vfio { .. }) && exporter.function().is_none()
+        };
+        if let (Some(failure), Ok(true)) = (failure, self.exporter.as_ref().map(is_closed)) {
+            self.exporter = Err(failure);
+        }
     }
 }
 
@@ -228,6 +251,10 @@ fn measure(cell: LocalCell<'_>, routes: &mut Routes, path: &mut CellPath) -> Res
     }
     match op.role {
         Role::Transfer(direction) => transfer::measure(cell, direction, routes, path),
+        Role::Revoke(kind) => {
+            revoke::check(cell, kind)?;
+            revoke::observe(cell, routes, path)
+        }
         role if cell.is_staged() => control::measure_staging(cell, role, routes, path),
         role if role.is_traced() => kernel_calls::measure(cell, role, routes, path),
         role => control::measure(cell, role, routes, path),

@@ -9,7 +9,7 @@ use super::LaneResult;
 use super::streams::streams;
 use crate::measure::{Recorder, WarmUp};
 use crate::plan::{CellSpec, Mode};
-use crate::result::Latency;
+use crate::result::{Latency, Revocation};
 
 /// The measured figures of a cell.
 #[derive(Default)]
@@ -24,6 +24,7 @@ pub(in crate::run) struct Figures {
     pub(in crate::run) throughput_per_direction: Option<[f64; 2]>,
     pub(in crate::run) throughput_min_window: Option<f64>,
     pub(in crate::run) operations_per_s: Option<f64>,
+    pub(in crate::run) revocation: Option<Revocation>,
     pub(in crate::run) mechanism: Option<&'static str>,
     pub(in crate::run) exported: Option<Origin>,
     /// Whether the device's clock measured the times, instead of this host's.

@@ -5,12 +5,15 @@ use peerpath_exporter::{Origin, SourceKind};
 use peerpath_paths::{PathName, printable};
 use peerpath_report::units::{self, RateUnit};
 
+use super::revocations;
 use crate::hints::CommandLine;
 use crate::table::{Column, Table, number, text};
 use crate::text_layout::hanging;
 
 /// A column with the text of each cell.
-type CellColumn = (Column, fn(&Cell) -> String);
+type CellColumn = (Column, CellText);
+/// Returns the text of a cell in a column.
+type CellText = fn(&Cell) -> String;
 
 /// A table of cells, followed by the reason and remedy of those that did not pass; empty without cells.
 pub(super) fn render(cells: &[Cell], command_line: &CommandLine, unit: RateUnit, width: usize) -> String {
@@ -27,7 +30,11 @@ pub(super) fn render(cells: &[Cell], command_line: &CommandLine, unit: RateUnit,
     } else {
         ""
     };
-    table.render(width) + sum + notes(cells, width).as_str() + &reasons(cells, command_line, width)
+    table.render(width)
+        + sum
+        + notes(cells, width).as_str()
+        + &revocations::render(cells, width)
+        + &reasons(cells, command_line, width)
 }
 
 /// What the texts of the columns path and p99 mean, if a cell has them.
@@ -76,7 +83,7 @@ fn of_ceiling(cell: &Cell) -> Option<String> {
 fn columns(cells: &[Cell], unit: RateUnit) -> Vec<CellColumn> {
     let any = |has: fn(&Cell) -> bool| cells.iter().any(has);
     let column = |is_shown: bool, column: Column, text: fn(&Cell) -> String| is_shown.then_some((column, text));
-    let (throughput_text, each_way_text): (fn(&Cell) -> String, fn(&Cell) -> String) = match unit {
+    let (throughput_text, each_way_text): (CellText, CellText) = match unit {
         RateUnit::Bytes => (|cell| throughput(cell, RateUnit::Bytes), |cell| each_way(cell, RateUnit::Bytes)),
         RateUnit::Bits => (|cell| throughput(cell, RateUnit::Bits), |cell| each_way(cell, RateUnit::Bits)),
     };

@@ -21,6 +21,9 @@ Examples:
   peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op register \\
                --size 64M --ranges 1,8,512
       registration by number of ranges
+  peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 \\
+               --op revoke_reset,revoke_memory_off --size 4K
+      revocation of the BAR during transfers
   peerpath run --from 0000:03:00.0:2 --to verbs:mlx5_0 --op write,read \\
                --path translated,staged
       peer-to-peer access and a copy through host memory, for comparison

@@ -87,12 +87,13 @@ pub(in crate::commands) struct RunCommand {
     /// Seed of the random order of the repeats; the result records it  [default: random]
     #[arg(long, value_name = "N", value_parser = whole::<u32>, help_heading = MEASUREMENT)]
     pub(super) seed: Option<u32>,
-    /// Operations per cell, thread and direction, in all repeats together, e.g. 1000, 10k or 1e6  [default: 1000, or no limit
-    /// with --duration]
+    /// Operations per cell, thread and direction, in all repeats together, e.g. 1000, 10k or 1e6  [default: 1000, or 10 per
+    /// repeat if all operations are revoke_*, or no limit with --duration]
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = MEASUREMENT)]
     pub(super) iterations: Option<u64>,
     /// Time limit per cell, for all repeats together, e.g. 500ms or 2s. The first limit reached ends the cell  [default: one
-    /// minute divided by the number of cells, from 300ms to 5s, or no limit with --iterations]
+    /// minute divided by the number of cells, from 300ms to 5s; 60s per repeat if all operations are revoke_*; no limit with
+    /// --iterations]
     #[arg(long, value_name = "T", value_parser = parse_duration, help_heading = MEASUREMENT)]
     pub(super) duration: Option<Duration>,
     /// Operations per block of the warm-up. The warm-up ends when the medians of three consecutive blocks differ by at most 10 %,

@@ -1,11 +1,13 @@
 //! The plan of a run, from its options.
 
+use std::time::Duration;
+
 use peerpath_bench::cpus;
 use peerpath_bench::failure::Failure;
 use peerpath_bench::pattern::Pattern;
 use peerpath_bench::plan::{Mechanism, Mode, Plan, Target};
 use peerpath_importers::iommufd::Blocks;
-use peerpath_importers::{Op, Role, Transport};
+use peerpath_importers::{Op, Revocation, Role, Transport};
 use peerpath_paths::Tree;
 
 use super::baselines::time_per_cell;
@@ -14,9 +16,15 @@ use super::options::RunCommand;
 use super::values::Cpus;
 use crate::names;
 
+/// Default number of operations per repeat of a run that only revokes. One operation takes as long as a reset.
+const REVOCATIONS_PER_REPEAT: u64 = 10;
+/// Default maximum duration of such a repeat.
+const REVOCATION_LIMIT: Duration = Duration::from_secs(60);
+
 impl RunCommand {
     /// `served`: sources that the peer exports; `None` without a peer. With a peer, `--from` names memory of this host.
     pub(super) fn plan(&self, served: Option<&[String]>) -> Result<Plan, Failure> {
+        let only_revokes = !self.op.is_empty() && self.op.iter().all(|op| Revocation::of(*op).is_some());
         let (sources, far) = match served {
             None => (names::sources(&self.from)?, Vec::new()),
             Some(served) => (names::sources(served)?, names::sources(&self.from)?),
@@ -73,10 +81,14 @@ impl RunCommand {
         };
         self.add_baselines(&mut plan, &Tree::live());
         if (self.iterations, self.duration) == (None, None) {
-            plan.iterations = Some(1000);
             // Counts the cells only of a plan that is small enough.
             let cells = if plan.check().is_ok() { plan.cell_count() } else { 1 };
-            plan.duration = Some(time_per_cell(cells));
+            let repeats = self.repeat.max(1);
+            let (operations, time) = match only_revokes {
+                true => (REVOCATIONS_PER_REPEAT * u64::from(repeats), REVOCATION_LIMIT * repeats),
+                false => (1000, time_per_cell(cells)),
+            };
+            (plan.iterations, plan.duration) = (Some(operations), Some(time));
         }
         Ok(plan)
     }
