@@ -285,8 +285,8 @@ fn measured_through_group() -> Result<(), Failed> {
     cells(&result).iter().try_for_each(is_measured)
 }
 
-/// The exporter is an NVMe drive with FLR and power management. QEMU does not report an active link after a reset of its bus, so Linux
-/// fails the hot reset.
+/// The exporter is an NVMe drive with FLR and power management. QEMU does not report an active link after a reset of its bus, so
+/// Linux fails the hot reset.
 fn measured_d3() -> Result<(), Failed> {
     run(&format!("bind {EXPORTER}"))?.expect(0)?;
     let result =
