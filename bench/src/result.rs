@@ -415,8 +415,8 @@ pub struct Measurement {
     /// What disturbed the measurement, one sentence each ([`crate::disturbance`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disturbed: Vec<String>,
-    /// Revocations of the memory. Only for the operations `revoke_*`; `latency_ns` is then the distribution of the time from the start
-    /// of the call that revokes the memory until transfers of both directions have failed.
+    /// Revocations of the memory. Only for the operations `revoke_*`; `latency_ns` is then the distribution of the time from the
+    /// start of the call that revokes the memory until transfers of both directions have failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
 }
@@ -428,20 +428,20 @@ pub struct Revocation {
     pub kind: String,
     /// Number of outstanding writes, and of outstanding reads, during the revocation.
     pub outstanding_each_way: u32,
-    /// Time from the start of the call to the post of the last transfer that succeeded: the lower bound of the time until the memory
-    /// was unreachable, whose upper bound is `latency_ns`. 0 if that transfer was posted before the call.
+    /// Time from the start of the call to the post of the last transfer that succeeded: the lower bound of the time until the
+    /// memory was unreachable, whose upper bound is `latency_ns`. 0 if that transfer was posted before the call.
     pub last_access_ns: Spread,
     /// Duration of the call that revokes the memory.
     pub call_ns: Spread,
-    /// Duration of the call, of making the memory usable (memory decoding on, D0, or open), and of a new export, registration, write
-    /// and read with verification.
+    /// Duration of the call, of making the memory usable (memory decoding on, D0, or open), and of a new export, registration,
+    /// write and read with verification.
     pub usable_again_ns: Spread,
     /// Number of operations per completion status of the first failed write; `none` if no write failed.
     pub write_statuses: BTreeMap<String, u64>,
     /// Number of operations per completion status of the first failed read; `none` if no read failed.
     pub read_statuses: BTreeMap<String, u64>,
-    /// Number of operations after which the old registration reached the memory again without a new one, as a driver with on-demand
-    /// paging permits.
+    /// Number of operations after which the old registration reached the memory again without a new one, as a driver with
+    /// on-demand paging permits.
     pub resumed_operations: u64,
     /// Bytes that the importer wrote to revoked memory, or read from it. A cell that passed has none.
     pub stale_bytes: u64,

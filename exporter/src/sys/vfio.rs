@@ -211,8 +211,8 @@ fn affected_functions(words: &[u32]) -> Vec<AffectedFunction> {
     devices.iter().take(count).map(function).collect()
 }
 
-/// Resets the bus or the slot of a device (`VFIO_DEVICE_PCI_HOT_RESET`). `groups` contains the group of every affected function; it
-/// is empty for a device that was opened through its cdev.
+/// Resets the bus or the slot of a device (`VFIO_DEVICE_PCI_HOT_RESET`). `groups` contains the group of every affected function;
+/// it is empty for a device that was opened through its cdev.
 pub(crate) fn hot_reset(device: BorrowedFd<'_>, groups: &[BorrowedFd<'_>]) -> io::Result<()> {
     let fds: Vec<RawFd> = groups.iter().map(AsRawFd::as_raw_fd).collect();
     let request = hot_reset_request(&fds)?;

@@ -103,8 +103,8 @@ impl Device {
         if others.is_empty() { Ok(()) } else { Err(Error::SharedHotReset { bdf, others }) }
     }
 
-    /// Resets the bus or the slot of the function (`VFIO_DEVICE_PCI_HOT_RESET`). During the reset, the kernel revokes the dma-bufs
-    /// of the function. Resets only a function that is alone on its bus.
+    /// Resets the bus or the slot of the function (`VFIO_DEVICE_PCI_HOT_RESET`). During the reset, the kernel revokes the
+    /// dma-bufs of the function. Resets only a function that is alone on its bus.
     ///
     /// # Errors
     /// Same as [`Device::require_hot_reset`], and [`Error::Reset`].

@@ -1,6 +1,8 @@
 //! The exporter revokes its memory while an MR on it exists.
 
+use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 use peerpath_exporter::vfio::Device;
@@ -9,12 +11,13 @@ use peerpath_importers::{
     Completion, DataPlane, DataPlaneSettings, Op, QueuePairOptions, Registration, Transfer, parse_target,
 };
 use peerpath_paths::{Cause, Explained as _};
+use serde_json::Value;
 
 use crate::Case;
-use crate::command::until;
+use crate::command::{cells, result, run, start, until};
 use peerpath_host::Hold;
 
-use crate::functions::{EXPORTER, SWITCH_EXPORTER, hold};
+use crate::functions::{EXPORTER, SWITCH_EXPORTER, driver, hold};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -31,6 +34,19 @@ pub(crate) fn cases() -> Vec<Case> {
             run: memory_off,
         },
         Case { name: "transfers_in_flight_complete_on_reset", scenarios: &["default"], run: under_traffic },
+        Case { name: "measures_each_kind_of_revocation", scenarios: &["default", "bypass"], run: measured },
+        Case {
+            name: "measures_revocation_through_the_vfio_group",
+            scenarios: &["default"],
+            run: measured_through_group,
+        },
+        Case { name: "measures_a_revocation_by_d3", scenarios: &["low-power"], run: measured_d3 },
+        Case { name: "revocation_of_host_memory_is_waived", scenarios: &["default"], run: host_memory_is_waived },
+        Case {
+            name: "an_interrupted_revocation_leaves_the_function_usable",
+            scenarios: &["default"],
+            run: interrupted,
+        },
     ]
 }
 
@@ -190,4 +206,127 @@ fn under_traffic() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Operations per kind of revocation.
+const OPERATIONS: u64 = 5;
+
+/// Power state and command register of a function, which a measurement must leave unchanged.
+fn state(bdf: &str) -> Result<(String, Vec<u8>, Option<String>), Failed> {
+    let folder = format!("/sys/bus/pci/devices/{bdf}");
+    let command = fs::read(format!("{folder}/config"))?.get(4..6).map(<[u8]>::to_vec).unwrap_or_default();
+    Ok((fs::read_to_string(format!("{folder}/power_state"))?, command, driver(bdf)))
+}
+
+/// Runs `run` with these arguments, and checks the state of the function afterwards. Returns the result.
+fn measured_run(arguments: &str) -> Result<Value, Failed> {
+    let plain = || {
+        let out = tempfile::tempdir()?;
+        let folder = out.path().display();
+        run(&format!(
+            "run --from {EXPORTER}:2 --to verbs:rxe0 --op write,read --size 4K --iterations 20 --out {folder}"
+        ))?
+        .expect(0)
+        .map(drop)
+    };
+    // The first use of the function enables it, which changes its command register.
+    plain()?;
+    let before = state(EXPORTER)?;
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    run(&format!("run --to verbs:rxe0 --repeat 1 --iterations {OPERATIONS} --size 4K {arguments} --out {folder}"))?
+        .expect(0)?;
+    let after = state(EXPORTER)?;
+    if before != after || before.0.trim() != "D0" {
+        return Err(format!("the function changed from {before:?} to {after:?}").into());
+    }
+    plain()?;
+    result(out.path())
+}
+
+/// Checks a cell that revoked the memory.
+fn is_measured(cell: &Value) -> Result<(), Failed> {
+    let revocation = &cell["revocation"];
+    let refused = serde_json::json!({ "REM_ACCESS_ERR": OPERATIONS });
+    let ns = |value: &Value| value.as_u64().unwrap_or(0);
+    let holds = [
+        cell["outcome"] == "passed",
+        cell["iterations"] == OPERATIONS,
+        cell["verified_bytes"] == OPERATIONS * 2 * 4096,
+        revocation["stale_bytes"] == 0,
+        revocation["resumed_operations"] == 0,
+        revocation["write_statuses"] == refused,
+        revocation["read_statuses"] == refused,
+        ns(&cell["latency_ns"]["min"]) > 0,
+        ns(&revocation["call_ns"]["min"]) > 0,
+        ns(&revocation["usable_again_ns"]["min"]) > ns(&revocation["call_ns"]["min"]),
+        ns(&revocation["last_access_ns"]["max"]) <= ns(&cell["latency_ns"]["max"]),
+    ];
+    if holds.iter().all(|holds| *holds) { Ok(()) } else { Err(format!("{holds:?}: {cell:#}").into()) }
+}
+
+fn measured() -> Result<(), Failed> {
+    let result = measured_run(&format!(
+        "--from {EXPORTER}:2 --op revoke_reset,revoke_memory_off,revoke_d3,revoke_hot_reset,revoke_close"
+    ))?;
+    for cell in cells(&result) {
+        // ivshmem has no power management.
+        if cell["op"] != "revoke_d3" {
+            is_measured(cell)?;
+        } else if cell["outcome"] != "waived" || !cell["reason"].to_string().contains("power management") {
+            return Err(format!("{cell:#}").into());
+        }
+    }
+    if cells(&result).len() == 5 { Ok(()) } else { Err("expected five cells".into()) }
+}
+
+fn measured_through_group() -> Result<(), Failed> {
+    let result = measured_run(&format!("--from {EXPORTER}:2 --vfio group --op revoke_hot_reset,revoke_close"))?;
+    cells(&result).iter().try_for_each(is_measured)
+}
+
+/// The exporter is an NVMe drive with FLR and power management. QEMU does not report an active link after a reset of its bus, so
+/// Linux fails the hot reset.
+fn measured_d3() -> Result<(), Failed> {
+    run(&format!("bind {EXPORTER}"))?.expect(0)?;
+    let result =
+        measured_run(&format!("--from {EXPORTER}:2 --op revoke_d3,revoke_reset,revoke_memory_off,revoke_close"));
+    run("restore")?.expect(0)?;
+    let result = result?;
+    cells(&result).iter().try_for_each(is_measured)?;
+    if cells(&result).len() == 4 { Ok(()) } else { Err("expected four cells".into()) }
+}
+
+fn host_memory_is_waived() -> Result<(), Failed> {
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    let ended = run(&format!(
+        "run --from host:1M --from udmabuf:1M --to verbs:rxe0 --op revoke_reset,revoke_close --size 4K --out {folder}"
+    ))?;
+    ended.expect(3)?;
+    let result = result(out.path())?;
+    for cell in cells(&result) {
+        if cell["outcome"] != "waived" || !cell["reason"].to_string().contains("Nothing revokes host memory") {
+            return Err(format!("{cell:#}").into());
+        }
+    }
+    Ok(())
+}
+
+fn interrupted() -> Result<(), Failed> {
+    measured_run(&format!("--from {EXPORTER}:2 --op revoke_memory_off"))?;
+    let before = state(EXPORTER)?;
+    let out = tempfile::tempdir()?;
+    let folder = out.path().display();
+    let mut running = start(&format!(
+        "run --from {EXPORTER}:2 --to verbs:rxe0 --op revoke_memory_off --size 4K --iterations 100k --repeat 1 --out {folder}"
+    ))?;
+    std::thread::sleep(Duration::from_secs(4));
+    running.signal("INT")?;
+    running.wait()?.expect(130)?;
+    let after = state(EXPORTER)?;
+    if before != after {
+        return Err(format!("the function changed from {before:?} to {after:?}").into());
+    }
+    measured_run(&format!("--from {EXPORTER}:2 --op revoke_memory_off")).map(drop)
 }

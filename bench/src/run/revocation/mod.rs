@@ -4,9 +4,9 @@
 //! 1. Export, register, and write and read in a loop on two data planes, one per direction ([`traffic`]).
 //! 2. Call the function that revokes the memory. The loop continues for up to [`Timing::after_return`] after its return.
 //! 3. If the memory stays revoked, try a write and a read over new queues of the same registration: both must fail.
-//! 4. Make the memory usable again, and count stale bytes ([`stale`]): bytes that the importer wrote or read after the return of the
-//!    call. Then write and read once more over new queues of the old registration. If they succeed, the importer has mapped the
-//!    memory again, as drivers with on-demand paging do. Otherwise they must not have moved a byte.
+//! 4. Make the memory usable again, and count stale bytes ([`stale`]): bytes that the importer wrote or read after the return of
+//!    the call. Then write and read once more over new queues of the old registration. If they succeed, the importer has mapped
+//!    the memory again, as drivers with on-demand paging do. Otherwise they must not have moved a byte.
 //! 5. Export and register anew, write, read and verify.
 //!
 //! The time until the importer can no longer reach the memory lies between two bounds ([`observed`]).

@@ -1,9 +1,9 @@
 //! When the importer could no longer reach the memory, from the transfers that it completed.
 //!
-//! A transfer that succeeded accessed the memory between its post and its completion. So the memory was reachable at the time of the
-//! last post of a successful transfer, or later: the lower bound. A transfer that failed was refused before its completion arrived. So
-//! the memory was unreachable at the arrival of the first failure of both directions: the upper bound. The distance of the bounds is
-//! about the duration of the transfers that were outstanding.
+//! A transfer that succeeded accessed the memory between its post and its completion. So the memory was reachable at the time of
+//! the last post of a successful transfer, or later: the lower bound. A transfer that failed was refused before its completion
+//! arrived. So the memory was unreachable at the arrival of the first failure of both directions: the upper bound. The distance
+//! of the bounds is about the duration of the transfers that were outstanding.
 
 use peerpath_importers::TransferError;
 use quanta::Clock;

@@ -1,8 +1,8 @@
 //! Detects stale accesses: writes and reads of the importer after the memory was revoked.
 //!
-//! Initiator memory and exported memory hold the same random content until the call returns. Each write that is posted later sends
-//! the complement of that content, and each read that is posted later goes to memory with the complement. So a late write leaves
-//! complement in the exported memory, and a late read leaves content in initiator memory.
+//! Initiator memory and exported memory hold the same random content until the call returns. Each write that is posted later
+//! sends the complement of that content, and each read that is posted later goes to memory with the complement. So a late write
+//! leaves complement in the exported memory, and a late read leaves content in initiator memory.
 
 use std::io;
 
