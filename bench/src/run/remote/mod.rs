@@ -81,6 +81,10 @@ pub(super) fn run_leg(
         let cell = remote.run_cell(repeat, routes)?;
         // Close before the result is saved, because the kernel waits until the function is closed.
         remote.close_removed();
+        if cell.cause == Some(Cause::PeerLost) {
+            // The thread that reads the connection may notice the loss later than the cell.
+            interrupt.stop();
+        }
         is_lost = interrupt.ends_run();
         Some(cell)
     })
