@@ -138,8 +138,8 @@ impl From<VerifyError> for CellError {
             VerifyError::View { ref source, .. } if source.kind() == std::io::ErrorKind::Unsupported => Self::waived(
                 chain(&error),
                 Explanation::uncaused(
-                    "The exporting process does not let other processes map this memory.",
-                    "Export the buffer through the export socket of peerpath, which allows the mapping.",
+                    "The exporting process does not read and write its memory for other processes, so the data cannot be verified.",
+                    "Export the buffer with peerpath, or add reads and writes to the exporting program.",
                 ),
             ),
             VerifyError::View { .. } => Self::failed(

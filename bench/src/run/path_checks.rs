@@ -35,11 +35,11 @@ pub(super) fn as_asked(path: &CellPath, spec: &CellSpec, figures: Figures) -> Re
     let maps = spec.spec.is_some_and(|spec| spec.role != Role::Export);
     match path.asked {
         Some(asked) if maps && path.observed != asked => Err(CellError::failed(
-            format!("the data did not take path {asked}, the observed path is {}", path.observed),
+            format!("the data did not take path {asked}: the observed path is {}", path.observed),
             Explanation::new(
                 Cause::PathMismatch,
-                "The measurements would describe another path.",
-                "See the evidence of the cell in the result.",
+                "The figures would describe another path.",
+                "Request the observed path. If the prediction is wrong, report it with the evidence of the cell in the result.",
             ),
         )),
         _ => Ok(figures),

@@ -29,10 +29,10 @@ pub(super) fn measure(
     }
     if let Some(cpus) = cell.context.pinning.too_few_for(spec) {
         return Err(CellError::waived(
-            format!("cannot run {} ping-pong threads on {cpus} CPU(s)", pollers(spec, true)),
+            format!("cannot run ping-pong with {} thread(s) on the {cpus} CPU(s) of the plan", spec.threads),
             Explanation::uncaused(
-                "The initiator and the responder of each thread poll without sleeping. On one CPU they would delay each other.",
-                format!("Name {} CPUs, or none.", pollers(spec, true)),
+                "Each thread has an initiator and a responder. Both poll without sleeping, so on one CPU they would delay each other.",
+                format!("Name at least {} CPUs, or none.", pollers(spec, true)),
             ),
         ));
     }
