@@ -50,8 +50,8 @@ pub(crate) struct Watched<'a> {
     pub(crate) cpus: &'a [u32],
     /// Name of the RDMA device, if the target is one.
     pub(crate) rdma_device: Option<&'a str>,
-    /// Number of measuring threads.
-    pub(crate) threads: u32,
+    /// Number of threads that poll.
+    pub(crate) threads: usize,
     pub(crate) soft_rdma: bool,
 }
 
@@ -98,9 +98,9 @@ impl Watched<'_> {
     }
 
     fn switched(&self, switches: Option<u64>, duration: Duration) -> Option<String> {
-        let per_s = switches? as f64 / duration.as_secs_f64() / f64::from(self.threads.max(1));
+        let per_s = switches? as f64 / duration.as_secs_f64() / self.threads.max(1) as f64;
         (!self.soft_rdma && per_s > MOST_SWITCHES_PER_S)
-            .then(|| format!("other programs took the CPU from each thread {per_s:.0} times per second"))
+            .then(|| format!("the kernel took the CPU from each thread {per_s:.0} times per second"))
     }
 
     fn retransmitted(&self, increases: &BTreeMap<String, u64>) -> Option<String> {

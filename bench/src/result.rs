@@ -402,7 +402,7 @@ pub struct Measurement {
     /// CPUs that the threads were bound to, in turn. Empty if the threads were not bound.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cpus: Vec<u32>,
-    /// Number of times that the kernel took the CPU from a thread of the program, during warm-up, measurement and verification.
+    /// Number of times that the kernel took the CPU from a thread of the program during the repeat, from export to verification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub involuntary_context_switches: Option<u64>,
     /// Share of the CPU time that the hypervisor gave to others, in percent: of the CPUs that the threads were bound to, or of

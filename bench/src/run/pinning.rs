@@ -1,5 +1,6 @@
 //! The CPUs that the threads of a leg are bound to.
 
+use peerpath_importers::Role;
 use peerpath_paths::{Bdf, Tree};
 
 use crate::cpus;
@@ -34,6 +35,11 @@ impl Pinning {
     /// the plan names none, binding would delay threads that wait for each other.
     pub(super) fn of_cell(&self, spec: &CellSpec, has_both_ends: bool) -> &[u32] {
         let threads = pollers(spec, has_both_ends);
+        // Registrations of these operations run in the calling thread, or in threads of their own that are not bound.
+        let is_unbound = spec.spec.is_some_and(|spec| spec.role.is_traced() || matches!(spec.role, Role::Revoke(_)));
+        if is_unbound && !self.named {
+            return &[];
+        }
         if self.named { &self.cpus } else { self.cpus.get(..threads).unwrap_or_default() }
     }
 

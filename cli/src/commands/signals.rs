@@ -36,10 +36,18 @@ pub(super) fn catch_signals() -> Result<Interrupt, Failure> {
                 thread::sleep(POLL_INTERVAL);
             }
         }
-        // The main thread may still use its tracing, so nothing else removes it. If tracing is inaccessible, there is none.
-        let _ = remove_own(Path::new("/"));
-        process::exit(128 + signal);
+        end(signal);
     })
+}
+
+/// Removes the tracing of this process, which the main thread may still use, and ends the program.
+fn end(signal: i32) -> ! {
+    // If tracing is inaccessible, there is none.
+    let failed = remove_own(Path::new("/")).map(|removed| removed.failed).unwrap_or_default();
+    if !failed.is_empty() {
+        terminal::note("cannot remove the tracing of this program: run `peerpath restore`");
+    }
+    process::exit(128 + signal);
 }
 
 /// Handles SIGINT, SIGTERM and SIGHUP from now on: the command completes its changes of the host even after a signal.
@@ -94,5 +102,5 @@ fn give_up(signal: i32, what: &str) -> ! {
         "Run `peerpath restore`. If it hangs too, check `dmesg` for the driver that does not return.",
     );
     terminal::report(&Failure::new(what, explanation, Severity::Failed));
-    process::exit(128 + signal)
+    end(signal)
 }

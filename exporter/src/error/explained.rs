@@ -115,10 +115,13 @@ impl Explained for Error {
                 "The kernel or the function ignored the change of its power state.",
                 "Look at the kernel log (dmesg).",
             ),
-            Self::NoHotReset { .. } => Explanation::uncaused(
+            Self::NoHotReset { source, .. } if source.raw_os_error() == Some(libc::ENODEV) => Explanation::uncaused(
                 "The function is on a root bus, or a port above it forbids the reset of the bus below.",
                 "Use a function below a port, in a slot of its own.",
             ),
+            Self::NoHotReset { source, .. } => {
+                Explanation::uncaused(sentence(&source.to_string()), "Look at the kernel log (dmesg).")
+            }
             Self::SharedHotReset { others, .. } => Explanation::uncaused(
                 format!("A hot reset resets every function on the bus, also {}.", list(others)),
                 "Use a function that is alone on its bus.",

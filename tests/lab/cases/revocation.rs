@@ -13,6 +13,7 @@ use peerpath_importers::{
 use peerpath_paths::{Cause, Explained as _};
 use serde_json::Value;
 
+use super::signals::until_first_cell_begins;
 use crate::Case;
 use crate::command::{cells, result, run, start, until};
 use peerpath_host::Hold;
@@ -321,7 +322,9 @@ fn interrupted() -> Result<(), Failed> {
     let mut running = start(&format!(
         "run --from {EXPORTER}:2 --to verbs:rxe0 --op revoke_memory_off --size 4K --iterations 100k --repeat 1 --out {folder}"
     ))?;
-    std::thread::sleep(Duration::from_secs(4));
+    until_first_cell_begins(out.path())?;
+    // The first operations take less than a second each.
+    std::thread::sleep(Duration::from_secs(2));
     running.signal("INT")?;
     running.wait()?.expect(130)?;
     let after = state(EXPORTER)?;

@@ -52,7 +52,7 @@ fn two_signals() -> Result<(), Failed> {
 }
 
 /// Waits until the run has saved its first, empty result, which it does right before the first cell.
-fn until_first_cell_begins(out: &Path) -> Result<(), Failed> {
+pub(super) fn until_first_cell_begins(out: &Path) -> Result<(), Failed> {
     for _ in 0..600 {
         if out.join("result.json").exists() {
             return Ok(());

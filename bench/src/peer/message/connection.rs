@@ -38,8 +38,10 @@ impl QueuePairSettings {
         Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events }
     }
 
-    /// Returns the options `own` of this host with the shared options replaced by those of the peer. `None` if a value is out
-    /// of range.
+    /// Returns the options `own` of this host with the shared options replaced by those of the peer.
+    ///
+    /// # Errors
+    /// The reason and a remedy if a value is out of range.
     pub fn within(&self, own: &QueuePairOptions) -> Result<QueuePairOptions, (String, &'static str)> {
         let Self { transport, service_level, traffic_class, inline_bytes, relaxed_ordering, events } = *self;
         if service_level > 15 {

@@ -141,7 +141,7 @@ fn too_many_events(op: Op) -> CellError {
         format!("cannot time {op}"),
         Explanation::uncaused(
             "The events of one registration exceed the kernel's trace buffer.",
-            "Use fewer ranges (--ranges), or time `map`, which has two events per registration.",
+            "Use fewer ranges, or time `map`, which has two events per registration.",
         ),
     )
 }

@@ -24,7 +24,7 @@ use super::export_spec::{ExportSpec, mapped_at_once, unopened};
 use super::held::{self, Held};
 use super::log::Log;
 use super::path_checks::{as_asked, as_predicted, without_faults, without_refusal_of_revoked};
-use super::pinning::Pinning;
+use super::pinning::{Pinning, pollers};
 use super::record;
 use super::removed::{LegRemovals, attribute};
 use super::rounds::{self, Repeat};
@@ -171,7 +171,7 @@ impl LocalLeg<'_> {
             tree: &Tree::live(),
             cpus: self.context.pinning.of_cell(spec, true),
             rdma_device: info.filter(|_| self.leg.target.importer.kind() == "verbs").map(|info| &info.name[..]),
-            threads: spec.threads,
+            threads: pollers(spec, true),
             soft_rdma: info.is_some_and(|info| info.soft_rdma),
         };
         let before = watched.read();
@@ -217,7 +217,7 @@ impl LocalLeg<'_> {
         Some(cell)
     }
 
-    /// Fails the remaining cells if a cell closed the function and could not open it again.
+    /// Fails the remaining cells if a cell closed the function and could not make it usable again.
     fn close_for_good(&mut self, failure: Option<Failure>) {
         let is_closed = |exporter: &Held<Box<dyn Exporter>>| {
             matches!(self.leg.source, Source::Vfio { .. }) && exporter.function().is_none()

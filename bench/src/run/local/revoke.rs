@@ -29,7 +29,7 @@ pub(super) fn check(cell: LocalCell<'_>, kind: Revocation) -> Result<(), CellErr
     if spec.asked == Some(PathName::Staged) {
         return waived(
             "The device accesses host memory on this path, which nothing revokes.",
-            "Omit --path staged for this operation.",
+            "Omit the path staged for this operation.",
         );
     }
     if let Some(why) = why_not_revocable(exporter.origin(), exporter.function().is_some()) {
@@ -38,23 +38,23 @@ pub(super) fn check(cell: LocalCell<'_>, kind: Revocation) -> Result<(), CellErr
     if is_split(spec, exporter.origin()) {
         return waived(
             "The revocation is measured on one dma-buf of one range.",
-            "Omit the ranges, and --mechanism mr-per-range.",
+            "Omit the ranges, and mechanism mr-per-range.",
         );
     }
     if context.plan.connection.transport != Transport::Rc {
         return waived(
             "The measurement writes and reads, and needs a completion for each refused access.",
-            "Use --connection rc for this operation.",
+            "Use connection rc for this operation.",
         );
     }
     if spec.size_bytes < SHORTEST_BYTES {
         return waived(
             "Fewer than 8 stale bytes cannot be distinguished from other content.",
-            "Use --size 8 or larger for this operation.",
+            "Use a size of at least 8 bytes for this operation.",
         );
     }
     if outstanding(spec.size_bytes, exporter.length_bytes()).is_none() {
-        return waived("The source has no room for a write and a read of this size.", "Use a smaller --size.");
+        return waived("The source has no room for a write and a read of this size.", "Use a smaller size.");
     }
     let Some(function) = exporter.function() else { return Ok(()) };
     let supported = match kind {
@@ -133,7 +133,7 @@ pub(super) fn measure(
 /// The open source of a leg, and what is needed to open it again.
 pub(super) struct OpenSource<'a> {
     pub(super) kind: Revocation,
-    /// Exports nothing after the function could not be opened again.
+    /// Exports nothing after the function could not be made usable again.
     pub(super) exporter: &'a mut Box<dyn Exporter>,
     pub(super) source: &'a Source,
     pub(super) open: &'a OpenOptions,
@@ -180,6 +180,19 @@ impl Revocable for OpenSource<'_> {
     }
 
     fn restore(&mut self) -> Result<(), CellError> {
+        let restored = self.make_usable();
+        if restored.is_err() {
+            // The BAR does not respond, and an access of the next cell could raise SIGBUS.
+            let closed = Closed(self.exporter.origin().clone());
+            drop(std::mem::replace(self.exporter, Box::new(closed)));
+        }
+        restored
+    }
+}
+
+impl OpenSource<'_> {
+    /// Opens the function again, returns it to D0, or enables its memory decoding.
+    fn make_usable(&mut self) -> Result<(), CellError> {
         match self.kind {
             Revocation::Close if self.exporter.function().is_none() => {
                 let opened = self.source.open(self.open)?;

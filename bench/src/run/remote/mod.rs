@@ -16,7 +16,7 @@ use super::export_spec::unopened;
 use super::held::{self, Held};
 use super::log::Log;
 use super::path_checks::{as_asked, without_faults};
-use super::pinning::Pinning;
+use super::pinning::{Pinning, pollers};
 use super::record::{self, target_of};
 use super::removed::LegRemovals;
 use super::rounds::{self, Repeat};
@@ -144,7 +144,7 @@ impl RemoteLeg<'_> {
             tree: &Tree::live(),
             cpus: self.context.pinning.of_cell(spec, false),
             rdma_device: info.map(|info| &info.name[..]),
-            threads: spec.threads,
+            threads: pollers(spec, false),
             soft_rdma: soft,
         };
         let before = watched.read();

@@ -154,8 +154,9 @@ impl Trial<'_> {
         let before_restore = self.clock.raw();
         let restored = function.restore();
         let restored_ns = self.ns(before_restore, self.clock.raw());
-        revoked?;
+        // A function that is not restored is the worse of two failures.
         restored?;
+        revoked?;
         let seen = seen?;
         let while_revoked = while_revoked.transpose()?;
 

@@ -236,7 +236,7 @@ fn run_with(function: &mut Function, interrupt: &Interrupt) -> Result<Operation,
         cpu: None,
         clock: &Clock::new(),
         interrupt,
-        timing: Timing { after_return: ms(5), drain: ms(500), settle: ms(1) },
+        timing: Timing { after_return: ms(5), drain: ms(30_000), settle: ms(1) },
     };
     trial.run(function)
 }
@@ -256,7 +256,7 @@ fn a_revoked_importer_sees_errors_and_no_stale_bytes() {
         assert_eq!(done.observed.statuses, [Some("REM_ACCESS_ERR"); 2], "the flushed transfers do not count");
         let unreachable_ns = done.observed.unreachable_ns.unwrap();
         assert!(done.observed.last_access_ns <= unreachable_ns, "{done:?}");
-        assert!(done.call_ns >= 2_000_000 && done.usable_again_ns > done.call_ns, "{done:?}");
+        assert!(done.call_ns >= 1_000_000 && done.usable_again_ns > done.call_ns, "{done:?}");
         assert_eq!(done.verified_bytes, 2 * u64::from(SIZE_BYTES));
         assert!(without_stale_access(kind, 1, &done).is_ok());
     }
