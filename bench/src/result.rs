@@ -412,7 +412,8 @@ pub struct Measurement {
     /// Increase of each counter of the RDMA device that changed, by its path below `/sys/class/infiniband/DEVICE`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub device_counters: BTreeMap<String, u64>,
-    /// What disturbed the measurement, one sentence each ([`crate::disturbance`]).
+    /// What disturbed the measurement, one sentence each: more than 1 % of stolen CPU time, more than 100 involuntary context
+    /// switches per second and thread (except with soft RDMA), a throttled CPU, or retransmissions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disturbed: Vec<String>,
     /// Revocations of the memory. Only for the operations `revoke_*`; `latency_ns` is then the distribution of the time from the
